@@ -1,0 +1,1 @@
+"""Hangarlake: git for array data, on any bucket, with no server."""

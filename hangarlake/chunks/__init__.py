@@ -1,0 +1,1 @@
+"""Zarr chunks: codecs, packs, verified and coalesced reads, caches."""

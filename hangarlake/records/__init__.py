@@ -1,0 +1,1 @@
+"""Book-keeping: trees, catalogs, commits, refs, history."""

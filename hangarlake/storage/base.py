@@ -1,0 +1,114 @@
+"""The storage port: what a bucket must be able to do.
+
+A store keeps immutable bytes under keys. Everything above it relies on exactly the contract that is written
+in the docstrings here; ``hangarlake.testing.StoreConformance`` checks it, concurrency included.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+__all__ = ["Buffer", "ByteRange", "ObjectInfo", "ObjectStore"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a listing.
+
+    Attributes
+    ----------
+    key : str
+        Relative to the store's root.
+    size : int
+        Bytes.
+    modified : datetime or None
+        Aware, UTC; ``None`` where the store does not tell.
+    """
+
+    key: str
+    size: int
+    modified: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """`length` bytes of object `key` from `start` on. Lengths are always known; there is no «to the end»."""
+
+    key: str
+    start: int
+    length: int
+
+
+class ObjectStore(ABC):
+    """Immutable objects under keys, in one folder of one bucket.
+
+    Keys are relative paths without a leading slash, of ``A-Za-z0-9._%-`` between slashes. Every method may be called from any thread.
+    A store pickles to what is needed to open it again (url and options), and works after ``fork``: connections
+    of the parent are never used in the child.
+
+    Errors: :class:`~hangarlake.errors.ObjectNotFoundError` where a key is absent, :class:`~hangarlake.errors.StorageError` (cause chained, never with
+    credentials in its message) for everything else, after transient faults (time-outs, 429, 5xx, dropped connections) were retried with backoff.
+    """
+
+    # What a person typed, without credentials or options.
+    url: str
+
+    @property
+    def creates_atomically(self) -> bool:
+        """Whether :meth:`put_new` is known by construction to be atomic (local, memory). Others are probed."""
+        return False
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """Return the whole object. Read-after-write consistent: it sees every `put` that has returned."""
+
+    @abstractmethod
+    def get_ranges(self, ranges: Sequence[ByteRange]) -> list[Buffer]:
+        """Return the bytes of each range, in order; concurrently where the store gains from that.
+
+        The caller coalesces; an implementation does one request per range. An answer that is shorter than asked for (the
+        object ends early) raises ``StorageError``; an answer with the whole object (status 200 instead of 206) is sliced. Zero-length ranges
+        return ``b""`` without a request.
+        """
+
+    def get_range(self, key: str, start: int, length: int) -> Buffer:
+        """Return one range: shorthand for :meth:`get_ranges`."""
+        return self.get_ranges([ByteRange(key, start, length)])[0]
+
+    @abstractmethod
+    def put(self, key: str, data: Buffer) -> None:
+        """Write an object, replacing any. Atomic: readers see the old bytes or the new, never a part. Durable when it returns."""
+
+    @abstractmethod
+    def put_new(self, key: str, data: Buffer) -> bool:
+        """Create an object if the key is absent; tell whether this call created it.
+
+        Of any number of concurrent calls on one key, in any processes on any machines, exactly one
+        creates it and its bytes are whole. ``False`` means the object exists; after a retried request this may have been
+        our own earlier attempt whose answer was lost, so callers that care read it back and compare. Durable when it returns.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object whose key starts with `prefix` (a plain string prefix, not only whole path parts), in key order."""
+
+    @abstractmethod
+    def list_prefixes(self, prefix: str) -> list[str]:
+        """Return the distinct next path parts below `prefix` (which ends in ``/``), sorted: one level of a listing, folders and objects alike."""
+
+    @abstractmethod
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; absent keys are no error."""
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is an object under exactly this key."""
+        return any(info.key == key for info in self.list(key))
+
+    def close(self) -> None:
+        """Release connections and descriptors. The store may be used again; it reopens what it needs."""

@@ -1,0 +1,1 @@
+"""Test aids that third parties may use: conformance suites, fault injection, servers."""
