@@ -7,10 +7,13 @@ in the docstrings here; ``hangarlake.testing.StoreConformance`` checks it, concu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
 __all__ = ["Buffer", "ByteRange", "ObjectInfo", "ObjectStore"]
 
@@ -48,12 +51,13 @@ class ByteRange:
 class ObjectStore(ABC):
     """Immutable objects under keys, in one folder of one bucket.
 
-    Keys are relative paths without a leading slash, of ``A-Za-z0-9._%-`` between slashes. Every method may be called from any thread.
-    A store pickles to what is needed to open it again (url and options), and works after ``fork``: connections
-    of the parent are never used in the child.
+    Keys are relative paths without a leading slash, of ``A-Za-z0-9._%-`` between slashes, without parts ``.`` and
+    ``..``. Every method may be called from any thread. A store pickles to what is needed to open it again (url and
+    options), and works after ``fork``: connections of the parent are never used in the child.
 
-    Errors: :class:`~hangarlake.errors.ObjectNotFoundError` where a key is absent, :class:`~hangarlake.errors.StorageError` (cause chained, never with
-    credentials in its message) for everything else, after transient faults (time-outs, 429, 5xx, dropped connections) were retried with backoff.
+    Errors: :class:`~hangarlake.errors.ObjectNotFoundError` where a key is absent,
+    :class:`~hangarlake.errors.StorageError` (cause chained, never with credentials in its message) for everything else,
+    after transient faults (time-outs, 429, 5xx, dropped connections) were retried with backoff.
     """
 
     # What a person typed, without credentials or options.
@@ -69,12 +73,12 @@ class ObjectStore(ABC):
         """Return the whole object. Read-after-write consistent: it sees every `put` that has returned."""
 
     @abstractmethod
-    def get_ranges(self, ranges: Sequence[ByteRange]) -> list[Buffer]:
+    def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:
         """Return the bytes of each range, in order; concurrently where the store gains from that.
 
-        The caller coalesces; an implementation does one request per range. An answer that is shorter than asked for (the
-        object ends early) raises ``StorageError``; an answer with the whole object (status 200 instead of 206) is sliced. Zero-length ranges
-        return ``b""`` without a request.
+        The caller coalesces; an implementation does one request per range. An answer that is shorter than asked for
+        (the object ends early) raises ``StorageError``; an answer with the whole object (status 200 instead of 206) is
+        sliced. Zero-length ranges return ``b""`` without a request.
         """
 
     def get_range(self, key: str, start: int, length: int) -> Buffer:
@@ -83,24 +87,34 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def put(self, key: str, data: Buffer) -> None:
-        """Write an object, replacing any. Atomic: readers see the old bytes or the new, never a part. Durable when it returns."""
+        """Write an object, replacing any.
+
+        Atomic: readers see the old bytes or the new, never a part. Durable when it returns.
+        """
 
     @abstractmethod
     def put_new(self, key: str, data: Buffer) -> bool:
         """Create an object if the key is absent; tell whether this call created it.
 
         Of any number of concurrent calls on one key, in any processes on any machines, exactly one
-        creates it and its bytes are whole. ``False`` means the object exists; after a retried request this may have been
-        our own earlier attempt whose answer was lost, so callers that care read it back and compare. Durable when it returns.
+        creates it and its bytes are whole. ``False`` means the object exists; after a retried request this may have
+        been our own earlier attempt whose answer was lost, so callers that care read it back and compare. Durable when
+        it returns.
         """
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield every object whose key starts with `prefix` (a plain string prefix, not only whole path parts), in key order."""
+        """Yield every object whose key starts with `prefix`, in key order.
+
+        `prefix` is a plain string prefix, not only whole path parts.
+        """
 
     @abstractmethod
-    def list_prefixes(self, prefix: str) -> list[str]:
-        """Return the distinct next path parts below `prefix` (which ends in ``/``), sorted: one level of a listing, folders and objects alike."""
+    def list_prefixes(self, prefix: str) -> builtins.list[str]:
+        """Return the distinct next path parts below `prefix`, sorted.
+
+        One level of a listing, folders and objects alike. `prefix` is empty or ends in ``/``.
+        """
 
     @abstractmethod
     def delete(self, keys: Sequence[str]) -> None:
@@ -110,5 +124,5 @@ class ObjectStore(ABC):
         """Tell whether there is an object under exactly this key."""
         return any(info.key == key for info in self.list(key))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 -- most engines keep nothing that would have to be closed
         """Release connections and descriptors. The store may be used again; it reopens what it needs."""
