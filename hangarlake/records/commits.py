@@ -1,0 +1,167 @@
+"""Commit records: their bytes, their ids, their keys.
+
+Parsing is on the hot path of every walk through history, so it is plain checks over ``json.loads`` and not a
+pydantic model: several times faster, and no less strict.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from hangarlake.errors import CorruptionError, UnsupportedFormatError
+from hangarlake.records.canonical import (
+    canonical_json,
+    check_id,
+    digest,
+    format_time,
+    is_id,
+    parse_json_object,
+    parse_time,
+)
+from hangarlake.records.models import Author, Commit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+__all__ = ["COMMIT_LIMIT", "commit_key", "encode_commit", "next_generation", "parse_commit", "parse_links"]
+
+#: The longest commit record that is read or written, in bytes.
+COMMIT_LIMIT = 4 * 2**20
+
+
+def commit_key(commit_id: str) -> str:
+    """Return the key of a commit's object.
+
+    Raises
+    ------
+    ValueError
+        If it is not an id.
+    """
+    check_id(commit_id, "commit id")
+    return f"commits/{commit_id[:2]}/{commit_id}.json"
+
+
+def next_generation(parents: Iterable[Commit]) -> int:
+    """Return the generation number of a commit with these parents."""
+    return 1 + max((parent.generation for parent in parents), default=-1)
+
+
+def encode_commit(
+    *,
+    catalog: str,
+    parents: Sequence[str],
+    generation: int,
+    author: Author,
+    message: str,
+    time: datetime,
+    renames: Sequence[Mapping[str, str]] | None = None,
+) -> tuple[str, bytes]:
+    """Return the id and the record (canonical JSON) of a commit.
+
+    Parameters
+    ----------
+    generation : int
+        :func:`next_generation` of the parents.
+    renames : sequence of mappings, optional
+        One for each parent: old name → new name. None means that nothing was renamed.
+
+    Raises
+    ------
+    ValueError
+        If a part is not what it should be.
+    """
+    renames = [{} for _ in parents] if renames is None else [dict(each) for each in renames]
+    obj: dict[str, Any] = {
+        "author": {"email": author.email, "name": author.name},
+        "catalog": catalog,
+        "format": 1,
+        "generation": generation,
+        "message": message,
+        "parents": list(parents),
+        "renames": renames,
+        "time": format_time(time),
+    }
+    data = canonical_json(obj)
+    if len(data) > COMMIT_LIMIT:
+        raise ValueError(
+            f"the commit record would be {len(data):,} bytes long ({COMMIT_LIMIT:,} at most); shorten its message"
+        )
+    commit_id = digest(data)
+    try:
+        _to_commit(commit_id, obj)
+    except CorruptionError as error:
+        # What would be refused on reading must not be written.
+        raise ValueError(str(error)) from error
+    return commit_id, data
+
+
+def parse_commit(commit_id: str, data: bytes) -> Commit:
+    """Read a commit's record, verifying that it is the one asked for.
+
+    Raises
+    ------
+    CorruptionError
+        If its bytes do not hash to `commit_id` or are not a commit.
+    UnsupportedFormatError
+        If it is of a later format.
+    """
+    return _to_commit(commit_id, _verified(commit_id, data))
+
+
+def parse_links(commit_id: str, data: bytes) -> tuple[int, tuple[str, ...]]:
+    """Read (generation, parents) only, which is what a walk needs. Verifies and raises like :func:`parse_commit`."""
+    return _links(commit_id, _verified(commit_id, data))
+
+
+def _verified(commit_id: str, data: bytes) -> dict[str, Any]:
+    if len(data) > COMMIT_LIMIT:
+        raise CorruptionError(f"commit {commit_id} is {len(data):,} bytes long, more than a commit can be")
+    if blake3(data).hexdigest() != commit_id:
+        raise CorruptionError(f"commit {commit_id} is damaged: its bytes do not hash to its id")
+    return parse_json_object(data, "commit " + commit_id)
+
+
+def _links(commit_id: str, obj: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    try:
+        version, generation, parents = obj["format"], obj["generation"], obj["parents"]
+    except KeyError as error:
+        raise CorruptionError(f"commit {commit_id} is not a commit: it has no {error}") from error
+    if version != 1:
+        raise UnsupportedFormatError(
+            f"commit {commit_id} has format {version!r}; upgrade with: pip install --upgrade hangarlake"
+        )
+    if (
+        type(generation) is not int
+        or type(parents) is not list
+        or (generation > 0) != bool(parents)
+        or generation < 0
+        or not all(map(is_id, parents))
+        or len(set(parents)) != len(parents)
+    ):
+        raise CorruptionError(f"commit {commit_id} is not a commit: its parents or its generation are malformed")
+    return generation, tuple(parents)
+
+
+def _to_commit(commit_id: str, obj: dict[str, Any]) -> Commit:
+    generation, parents = _links(commit_id, obj)
+    try:
+        author, catalog, message = obj["author"], obj["catalog"], obj["message"]
+        name, email = author["name"], author["email"]
+        renames = obj["renames"]
+        time = parse_time(obj["time"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptionError(f"commit {commit_id} is not a commit: {error!r}") from error
+    if not (
+        isinstance(name, str)
+        and isinstance(email, str)
+        and isinstance(message, str)
+        and is_id(catalog)
+        and isinstance(renames, list)
+        and len(renames) == len(parents)
+        and all(isinstance(each, dict) and all(isinstance(new, str) for new in each.values()) for each in renames)
+    ):
+        raise CorruptionError(f"commit {commit_id} is not a commit: a member is malformed")
+    return Commit(commit_id, parents, message, Author(name, email), time, catalog, generation, tuple(renames))

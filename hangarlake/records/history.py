@@ -1,0 +1,112 @@
+"""History segments: the records of many ancestors in one object (docs/format.md §13).
+
+Commits name their parents only, so a walk through objects alone costs one round trip for each generation. A segment
+beside every sixteenth commit holds the sixteen generations below it, one beside every 256th all 256, so a walk of n
+generations takes at most 30 + n/256 round trips.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+from numcodecs import zstd
+
+from hangarlake.errors import CorruptionError, ObjectNotFoundError
+from hangarlake.records.canonical import check_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hangarlake.storage.base import ObjectStore
+
+__all__ = ["decode_segment", "encode_segment", "read_segment", "segment_key", "segment_span"]
+
+_log = logging.getLogger(__name__)
+
+#: The most lines and bytes that a segment is given, and the most bytes that a reader unpacks.
+SEGMENT_LINES = 4096
+SEGMENT_BYTES = 4 * 2**20
+SEGMENT_LIMIT = 64 * 2**20
+
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def segment_key(commit_id: str) -> str:
+    """Return the key of the segment beside a commit.
+
+    Raises
+    ------
+    ValueError
+        If it is not an id.
+    """
+    check_id(commit_id, "commit id")
+    return f"history/{commit_id[:2]}/{commit_id}"
+
+
+def segment_span(generation: int) -> int:
+    """Return how many generations the segment beside a commit of this one covers; 0 where there is no segment."""
+    if generation <= 0 or generation % 16:
+        return 0
+    return 256 if generation % 256 == 0 else 16
+
+
+def encode_segment(records: Iterable[bytes]) -> bytes:
+    """Pack commit records, the commit itself first; the last ones are left out where there are too many."""
+    lines: list[bytes] = []
+    size = 0
+    for record in records:
+        size += len(record) + 1
+        if len(lines) == SEGMENT_LINES or size > SEGMENT_BYTES:
+            break
+        if b"\n" not in record:
+            lines.append(record)
+    return bytes(zstd.compress(b"\n".join(lines) + b"\n", 3))
+
+
+def decode_segment(data: bytes, what: str) -> dict[str, bytes]:
+    """Return the records of a segment by the ids that they hash to: whoever looks one up by its id has verified it.
+
+    Raises
+    ------
+    CorruptionError
+        If it cannot be unpacked.
+    """
+    size = _content_size(data)
+    if size is None or size > SEGMENT_LIMIT:
+        raise CorruptionError(f"{what} is not a history segment, or an unreasonably large one")
+    try:
+        text = bytes(zstd.decompress(data))
+    except (RuntimeError, ValueError) as error:
+        raise CorruptionError(f"{what} is damaged: {error}") from error
+    return {blake3(line).hexdigest(): line for line in text.split(b"\n") if line}
+
+
+def read_segment(store: ObjectStore, commit_id: str) -> dict[str, bytes]:
+    """Return what the segment beside a commit holds, as :func:`decode_segment` does.
+
+    Segments are conveniences: a missing or damaged one gives an empty answer.
+    """
+    key = segment_key(commit_id)
+    try:
+        return decode_segment(store.get(key), key)
+    except ObjectNotFoundError:
+        return {}
+    except OSError as error:
+        _log.warning("history segment not used: %s", error)
+        return {}
+
+
+def _content_size(data: bytes) -> int | None:
+    """Return the size that a Zstandard frame says it has unpacked (RFC 8878, 3.1.1.1), without unpacking it."""
+    if len(data) < 6 or data[:4] != _ZSTD_MAGIC:
+        return None
+    descriptor = data[4]
+    single_segment = bool(descriptor & 0x20)
+    start = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
+    code = descriptor >> 6
+    length = (1 if single_segment else 0, 2, 4, 8)[code]
+    if length == 0 or len(data) < start + length:
+        return None
+    return int.from_bytes(data[start : start + length], "little") + (256 if code == 1 else 0)

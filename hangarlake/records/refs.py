@@ -1,0 +1,525 @@
+"""Branches and tags: append-only logs of create-only objects (docs/format.md §10–12)."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import secrets
+import threading
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hangarlake.errors import (
+    BranchExistsError,
+    CorruptionError,
+    ObjectNotFoundError,
+    RevisionNotFoundError,
+    StorageError,
+    UnsafeStoreError,
+)
+from hangarlake.records.canonical import utc_now
+from hangarlake.records.movements import (
+    BRANCHES,
+    LAST_SEQ,
+    TAGS,
+    Movement,
+    Tag,
+    check_branch_name,
+    check_tag_name,
+    encode_hint,
+    encode_movement,
+    encode_tag,
+    hint_key,
+    movement_key,
+    name_in_key,
+    parse_hint,
+    parse_movement,
+    parse_tag,
+    tag_key,
+)
+from hangarlake.storage.executors import io_pool, map_io
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from hangarlake.records.models import Author
+    from hangarlake.storage.base import ObjectStore
+
+__all__ = ["UNREAD", "RefMovedError", "Refs"]
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 32  # movements of a log that are fetched together
+_ATTEMPTS = 4  # at a create whose outcome stays unclear
+_STEPS = 3  # probes of one round trip of a search
+
+_Stored = TypeVar("_Stored", Movement, Tag)
+
+
+class Unread(enum.Enum):
+    """Says that a hint was not fetched beforehand (None says that it was, and is missing)."""
+
+    UNREAD = "unread"
+
+
+UNREAD = Unread.UNREAD
+
+
+class RefMovedError(StorageError):
+    """The branch was moved by somebody else first.
+
+    Attributes
+    ----------
+    movement : Movement
+        The one that won: the successor of what was expected.
+    """
+
+    def __init__(self, movement: Movement) -> None:
+        super().__init__(
+            f"branch {movement.branch!r} was moved first by {movement.author} ({movement.operation}, "
+            f"movement {movement.seq}); read it again and retry"
+        )
+        self.movement = movement
+
+    def __reduce__(self) -> tuple[type[RefMovedError], tuple[Movement]]:
+        return RefMovedError, (self.movement,)
+
+
+class Refs:
+    """The branches and tags of one repository.
+
+    May be used from any thread. It remembers how far it has seen each branch, which saves requests; what it
+    returns is always read from the store.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._seen: dict[str, int] = {}
+        self._unclear: set[str] = set()
+        self._hints: dict[str, Movement] = {}
+        self._writing: dict[str, Future[None]] = {}
+
+    def _check_process(self) -> None:
+        # After a fork the threads that write hints, and whoever held the lock, are in the parent.
+        if self._pid != os.getpid():
+            self._reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_store": self._store}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_store"])  # type: ignore[misc]  # opened afresh in another process
+
+    # ---- reading a branch --------------------------------------------------------------------------------------------
+
+    def head(self, branch: str, *, hint: bytes | Unread | None = UNREAD) -> Movement | None:
+        """Return the newest movement of a branch; None if there never was one.
+
+        The movement may be a tombstone (``.deleted``). Two sequential round trips in the common case, the hint's and
+        that of its movement together with the next; one where this object has seen the branch before.
+
+        Parameters
+        ----------
+        hint : bytes or None, optional
+            The content of ``hints/branches/<branch>.json`` (see :func:`hint_key`) if the caller has fetched it
+            already; None if it is missing. Whatever it holds affects costs only.
+
+        Raises
+        ------
+        ValueError
+            If no branch can have that name.
+        CorruptionError
+            If the movement is damaged.
+        StorageError
+        """
+        check_branch_name(branch)
+        self._check_process()
+        start = self._seen.get(branch, 0)
+        if hint is UNREAD:
+            hint = self._read(hint_key(branch)) if not start else None
+        start = max(start, parse_hint(hint))
+        return self._heads({branch: start})[branch]
+
+    def heads(self) -> dict[str, Movement]:
+        """Return the newest movement of every branch that exists, sorted by name.
+
+        All branches are searched together, so it takes the round trips of one.
+        """
+        self._check_process()
+        names = self.names()
+        unseen = [name for name in names if name not in self._seen]
+        hints = map_io(lambda name: self._read(hint_key(name)), unseen)
+        starts = {name: self._seen.get(name, 0) for name in names}
+        starts |= {name: parse_hint(hint) for name, hint in zip(unseen, hints, strict=True)}
+        found = self._heads(starts)
+        return {name: movement for name, movement in found.items() if movement is not None and not movement.deleted}
+
+    def branches(self) -> dict[str, str]:
+        """Return the commit id of every branch that exists, by name."""
+        return {name: str(movement.commit) for name, movement in self.heads().items()}
+
+    def names(self) -> list[str]:
+        """Return the names of all branches that exist or existed, sorted: one listing."""
+        parts = self._store.list_prefixes(BRANCHES)
+        found = {name_in_key(part.rstrip("/")) for part in parts}
+        return sorted(name for name in found if name is not None)
+
+    def movement(self, branch: str, seq: int) -> Movement | None:
+        """Return one movement; None if there is none of that number."""
+        check_branch_name(branch)
+        data = self._read(movement_key(branch, seq)) if 1 <= seq <= LAST_SEQ else None
+        return None if data is None else parse_movement(data, branch, seq)
+
+    def _heads(self, starts: Mapping[str, int]) -> dict[str, Movement | None]:
+        """Run the searches of several branches in step: every round asks the store for all that all of them want."""
+        searches = {branch: _search(start) for branch, start in starts.items()}
+        wanted = {branch: next(search) for branch, search in searches.items()}
+        found: dict[str, Movement | None] = {}
+        while wanted:
+            asked = [(branch, seq) for branch, seqs in wanted.items() for seq in seqs]
+            answers = map_io(lambda each: self._read(movement_key(*each)), asked)
+            replies: dict[str, dict[int, bytes | None]] = {branch: {} for branch in wanted}
+            for (branch, seq), data in zip(asked, answers, strict=True):
+                replies[branch][seq] = data
+            wanted = {}
+            for branch, reply in replies.items():
+                try:
+                    wanted[branch] = searches[branch].send(reply)
+                except StopIteration as stop:
+                    found[branch] = self._newest(branch, stop.value)
+        return {branch: found[branch] for branch in starts}
+
+    def _newest(self, branch: str, found: tuple[int, bytes] | None) -> Movement | None:
+        if found is None:
+            return None
+        self._saw(branch, found[0])
+        return parse_movement(found[1], branch, found[0])
+
+    def _saw(self, branch: str, seq: int) -> None:
+        with self._lock:
+            self._seen[branch] = max(seq, self._seen.get(branch, 0))
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return self._store.get(key)
+        except ObjectNotFoundError:
+            return None
+
+    def log(self, branch: str) -> Iterator[Movement]:
+        """Yield all movements of a branch, newest first, tombstones included; nothing for one that never was.
+
+        Raises
+        ------
+        CorruptionError
+            If a movement is damaged or missing.
+        """
+        head = self.head(branch)
+        if head is None:
+            return
+        yield head
+        size = 4
+        last = head.seq - 1
+        while last > 0:
+            seqs = list(range(last, max(last - size, 0), -1))
+            for seq, data in zip(seqs, map_io(lambda seq: self._read(movement_key(branch, seq)), seqs), strict=True):
+                if data is None:
+                    raise CorruptionError(f"{movement_key(branch, seq)} is missing: the log of {branch!r} has a gap")
+                yield parse_movement(data, branch, seq)
+            last -= size
+            size = min(size * 2, _BATCH)
+
+    def at(self, branch: str, time: datetime) -> Movement | None:
+        """Return the movement in force at a time: the newest whose time is not after it; None if there is none.
+
+        Clocks differ between writers, so this looks from the newest backwards instead of trusting that times ascend.
+        """
+        return next((movement for movement in self.log(branch) if movement.time <= time), None)
+
+    # ---- moving a branch ---------------------------------------------------------------------------------------------
+
+    def move(
+        self,
+        branch: str,
+        expected: Movement | None,
+        *,
+        commit: str | None,
+        operation: str,
+        author: Author,
+        message: str,
+        record: str | bytes | None = None,
+        catalog: str | None = None,
+        physical: dict[str, Any] | None = None,
+        nodes: dict[str, Any] | None = None,
+        time: datetime | None = None,
+    ) -> Movement:
+        """Append the movement that follows `expected`, and return it: one request when nothing goes wrong.
+
+        Parameters
+        ----------
+        expected : Movement or None
+            The newest movement known; None for a branch that never was. A deleted branch goes on after its tombstone.
+        commit : str or None
+            Where the branch is to stand; None deletes it.
+        record : str or bytes or None
+            The record of that commit.
+        catalog, physical, nodes
+            Copies of what readers need next; see :class:`Movement`.
+        time : datetime, optional
+            Aware; the present by default.
+
+        Raises
+        ------
+        RefMovedError
+            If somebody else moved the branch first. It carries their movement.
+        StorageError
+            If the store failed. When it failed so that the outcome is unknown, the message says so; the
+            same call may then be repeated, and recognises its own movement if that got through.
+        ValueError
+            If the movement would not be readable.
+        """
+        check_branch_name(branch)
+        self._check_process()
+        if expected is not None and expected.branch != branch:
+            raise ValueError(f"cannot move {branch!r} on from a movement of {expected.branch!r}")
+        movement = Movement(
+            branch=branch,
+            seq=expected.seq + 1 if expected is not None else 1,
+            commit=commit,
+            previous=expected.commit if expected is not None else None,
+            operation=operation,
+            author=author,
+            time=utc_now() if time is None else time,
+            message=message,
+            record=record.decode("utf-8") if isinstance(record, bytes) else record,
+            catalog=catalog,
+            physical=physical,
+            nodes=nodes,
+            write_id=secrets.token_hex(16),
+        )
+        data = encode_movement(movement)
+        stored = self._create(
+            movement_key(branch, movement.seq),
+            data,
+            lambda raw: parse_movement(raw, branch, movement.seq),
+            movement.write_id,
+        )
+        self._saw(branch, movement.seq)
+        if stored is None:
+            stored = movement
+        elif stored.write_id in self._unclear and stored.commit == commit:
+            pass  # an earlier attempt at this very movement, whose outcome could not be told then
+        else:
+            raise RefMovedError(stored)
+        self._hint_later(stored)
+        return stored
+
+    def _create(self, key: str, data: bytes, parse: Callable[[bytes], _Stored], write_id: str) -> _Stored | None:
+        """Create an object; None if this writer did, else what somebody else had put there.
+
+        An answer that was lost on the way is neither: the object is read back, and its write id tells. As long as
+        there is nothing to read, the create is repeated: it is the same object, so a late arrival of the first does no
+        harm.
+        """
+        unclear: OSError | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                if self._store.put_new(key, data):
+                    return None
+            except UnsafeStoreError:
+                raise
+            except OSError as error:  # StorageError, or a TimeoutError that slipped through
+                unclear = error
+                _log.warning("creating %s failed (%s); reading back what became of it", key, type(error).__name__)
+            try:
+                stored = parse(self._store.get(key))
+            except ObjectNotFoundError:
+                continue
+            except CorruptionError:
+                raise
+            except OSError as error:
+                unclear = error
+                continue
+            return None if stored.write_id == write_id else stored
+        with self._lock:
+            self._unclear.add(write_id)
+        raise StorageError(
+            f"the store failed while {key} was being created, and it is not known whether it was "
+            f"({unclear or 'it says that the object exists, and that it does not'}); "
+            "repeat the operation when the store answers again"
+        ) from unclear
+
+    # ---- hints -------------------------------------------------------------------------------------------------------
+
+    def _hint_later(self, movement: Movement) -> None:
+        branch = movement.branch
+        with self._lock:
+            known = self._hints.get(branch)
+            if known is not None and known.seq >= movement.seq:
+                return
+            self._hints[branch] = movement
+            if branch in self._writing:
+                return  # whoever is writing finds the newer one when done
+            try:
+                self._writing[branch] = io_pool().submit(self._write_hints, branch)
+            except RuntimeError:
+                _log.debug("no hint for %s: the interpreter is shutting down", branch)
+
+    def _write_hints(self, branch: str) -> None:
+        written = 0
+        while True:
+            with self._lock:
+                movement = self._hints[branch]
+                if movement.seq <= written:
+                    self._writing.pop(branch, None)
+                    return
+            try:
+                self._store.put(hint_key(branch), encode_hint(movement))
+            except Exception as error:
+                _log.info("the hint of %s was not written: %s", branch, error)
+            written = movement.seq
+
+    def flush_hints(self, timeout: float | None = None) -> None:
+        """Wait until the hints of all movements made here are written, or have failed to be."""
+        self._check_process()
+        with self._lock:
+            writing = list(self._writing.values())
+        wait(writing, timeout)
+
+    def close(self) -> None:
+        """Wait for hints. The object may be used again."""
+        self.flush_hints()
+
+    # ---- tags --------------------------------------------------------------------------------------------------------
+
+    def create_tag(
+        self,
+        tag: str,
+        *,
+        commit: str,
+        author: Author,
+        message: str,
+        record: str | bytes,
+        catalog: str | None = None,
+        physical: dict[str, Any] | None = None,
+        nodes: dict[str, Any] | None = None,
+        time: datetime | None = None,
+    ) -> Tag:
+        """Create a tag. Parameters are those of :meth:`move`.
+
+        Raises
+        ------
+        BranchExistsError
+            If there is a tag of that name.
+        StorageError
+            As :meth:`move` does.
+        ValueError
+            If no tag can have that name, or it would not be readable.
+        """
+        check_tag_name(tag)
+        self._check_process()
+        new = Tag(
+            tag=tag,
+            commit=commit,
+            author=author,
+            time=utc_now() if time is None else time,
+            message=message,
+            record=record.decode("utf-8") if isinstance(record, bytes) else record,
+            catalog=catalog,
+            physical=physical,
+            nodes=nodes,
+            write_id=secrets.token_hex(16),
+        )
+        stored = self._create(tag_key(tag), encode_tag(new), lambda raw: parse_tag(raw, tag), new.write_id)
+        if stored is None:
+            return new
+        if stored.write_id in self._unclear and stored.commit == commit:
+            return stored
+        raise BranchExistsError(
+            f"there is a tag {tag!r} already, on commit {stored.commit[:12]}; delete it first, or choose another name"
+        )
+
+    def read_tag(self, tag: str) -> Tag | None:
+        """Return a tag; None if there is none of that name.
+
+        Raises
+        ------
+        CorruptionError
+            If it is damaged.
+        """
+        check_tag_name(tag)
+        data = self._read(tag_key(tag))
+        return None if data is None else parse_tag(data, tag)
+
+    def delete_tag(self, tag: str) -> None:
+        """Delete a tag.
+
+        Raises
+        ------
+        RevisionNotFoundError
+            If there is none of that name.
+        """
+        check_tag_name(tag)
+        if self._read(tag_key(tag)) is None:
+            raise RevisionNotFoundError(f"there is no tag {tag!r}")
+        self._store.delete([tag_key(tag)])
+
+    def tags(self) -> dict[str, str]:
+        """Return the commit id of every tag, by name."""
+        return {tag.tag: tag.commit for tag in self.read_tags()}
+
+    def tag_names(self) -> list[str]:
+        """Return the names of all tags, sorted: one listing."""
+        parts = [part for part in self._store.list_prefixes(TAGS) if part.endswith(".json")]
+        found = {name_in_key(part.removesuffix(".json")) for part in parts}
+        return sorted(name for name in found if name is not None)
+
+    def read_tags(self) -> list[Tag]:
+        """Return all tags, by name."""
+        # One may be deleted between the listing and the reading.
+        return [tag for tag in map_io(self.read_tag, self.tag_names()) if tag is not None]
+
+
+def _search(start: int) -> Generator[list[int], dict[int, bytes | None], tuple[int, bytes] | None]:
+    """Find the end of a log that has no gaps: yields the numbers to look up, is sent what is there, returns the newest.
+
+    `start` is where it may end; any number will do. What is present stays present, so the greatest number
+    seen present and the least seen absent above it close in on the end, however the log grows meanwhile.
+    """
+    present: tuple[int, bytes] | None = None
+    absent = LAST_SEQ + 1  # the least number above `present` that was seen absent
+
+    def learn(reply: Iterable[tuple[int, bytes | None]]) -> None:
+        nonlocal present, absent
+        pairs = list(reply)
+        for seq, data in pairs:
+            if data is not None and (present is None or seq > present[0]):
+                present = (seq, data)
+        if present is not None and absent <= present[0]:
+            absent = LAST_SEQ + 1  # it has come into being since
+        low = 0 if present is None else present[0]
+        absent = min([absent, *(seq for seq, data in pairs if data is None and seq > low)])
+
+    if start > 0:
+        learn((yield [start, start + 1]).items())
+    step = 1
+    while True:
+        low = 0 if present is None else present[0]
+        gap = absent - low
+        if gap == 1:
+            return present
+        if absent > LAST_SEQ or gap > 8 * step:
+            # Gallop. An upper bound that a damaged hint gave may be far away; it is not searched towards.
+            reach = [low + (step << power) for power in range(_STEPS)]
+            step <<= _STEPS
+        elif gap <= _STEPS + 1:
+            reach = list(range(low + 1, absent))
+        else:
+            reach = [low + gap * part // (_STEPS + 1) for part in range(1, _STEPS + 1)]
+        learn((yield [seq for seq in dict.fromkeys(reach) if low < seq < absent]).items())
