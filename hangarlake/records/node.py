@@ -1,0 +1,476 @@
+"""Tree nodes: leaves and inner nodes, and their bytes (``docs/format.md`` §6).
+
+A node's id covers its logical part. Its physical part says where things lie; two stored copies of one node may differ there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+from numcodecs.zstd import Zstd
+
+from hangarlake.errors import CorruptionError
+from hangarlake.records.entries import PENDING, SOLO, U64, ChunkTable, Digests, Entries
+from hangarlake.records.keys import KeyArray, byte_matrix
+
+__all__ = ["Children", "Inner", "Leaf", "Node", "NodeRef", "decode_node", "encode_inner", "encode_leaf", "node_length"]
+
+MAGIC = b"HLN1"
+HEADER_BYTES = 32
+MAX_ITEMS = 512
+_THIS_PACK = 0xFFFF
+_MAX_KEY_WIDTH = 2 * 1026
+_MAX_PHYSICAL = 64 << 20
+_zstd = Zstd(level=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRef:
+    """What leads to a node: its id and where it lies.
+
+    `pack` is ``None`` for a node that is only staged. `count` is the number of entries below it.
+    """
+
+    id: bytes
+    level: int
+    count: int
+    pack: bytes | None = None
+    offset: int = 0
+    length: int = 0
+
+    @property
+    def key(self) -> str:
+        """The object key of its tree pack."""
+        assert self.pack is not None
+        return tree_pack_key(self.pack)
+
+
+def tree_pack_key(pack: bytes) -> str:
+    """Return the object key of a tree pack."""
+    name = pack.hex()
+    return f"trees/{name[:2]}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf and its entries (at least one)."""
+
+    entries: Entries
+    id: bytes
+
+    level = 0
+
+    @property
+    def keys(self) -> KeyArray:
+        return self.entries.keys
+
+    @property
+    def count(self) -> int:
+        return len(self.entries)
+
+    @property
+    def nbytes(self) -> int:
+        return self.entries.nbytes
+
+    @classmethod
+    def of(cls, entries: Entries) -> Leaf:
+        return cls(entries, _leaf_id(entries))
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """The items of an inner node as columns: n children.
+
+    `packs` are indices into `pack_ids`, or PENDING for staged children.
+    """
+
+    keys: KeyArray
+    ids: Digests
+    counts: U64
+    packs: npt.NDArray[np.int32]
+    offsets: U64
+    lengths: npt.NDArray[np.uint32]
+    pack_ids: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, items: Sequence[tuple[bytes, NodeRef]], width: int) -> Children:
+        """Build from (last key, reference) pairs in key order."""
+        index: dict[bytes, int] = {}
+        refs = [ref for _, ref in items]
+        return cls(
+            np.array([key for key, _ in items], dtype=f"S{max(1, width)}"),
+            np.frombuffer(b"".join(ref.id for ref in refs), np.uint8).reshape(-1, 20),
+            np.array([ref.count for ref in refs], np.uint64),
+            np.array([PENDING if r.pack is None else index.setdefault(r.pack, len(index)) for r in refs], np.int32),
+            np.array([ref.offset for ref in refs], np.uint64),
+            np.array([ref.length for ref in refs], np.uint32),
+            tuple(index),
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def ref(self, i: int, level: int) -> NodeRef:
+        """Return the reference to child `i`, which is at `level`."""
+        code = int(self.packs[i])
+        pack = self.pack_ids[code] if code >= 0 else None
+        return NodeRef(
+            self.ids[i].tobytes(), level, int(self.counts[i]), pack, int(self.offsets[i]), int(self.lengths[i])
+        )
+
+    def refs(self, level: int, where: Sequence[int] | None = None) -> list[NodeRef]:
+        """Return references to all children (or some)."""
+        return [self.ref(i, level) for i in (range(len(self)) if where is None else where)]
+
+    def take(self, where: npt.NDArray[Any] | slice) -> Children:
+        return Children(
+            self.keys[where],
+            self.ids[where],
+            self.counts[where],
+            self.packs[where],
+            self.offsets[where],
+            self.lengths[where],
+            self.pack_ids,
+        )
+
+    def compact(self) -> Children:
+        """Drop packs that no child lies in."""
+        used = np.unique(self.packs[self.packs >= 0])
+        if len(used) == len(self.pack_ids):
+            return self
+        packs = np.where(self.packs >= 0, np.searchsorted(used, self.packs), self.packs).astype(np.int32)
+        pack_ids = tuple(self.pack_ids[i] for i in used.tolist())
+        return Children(self.keys, self.ids, self.counts, packs, self.offsets, self.lengths, pack_ids)
+
+    @staticmethod
+    def concat(parts: Sequence[Children]) -> Children:
+        if len(parts) == 1:
+            return parts[0]
+        index: dict[bytes, int] = {}
+        packs = []
+        for part in parts:
+            remap = np.array([index.setdefault(p, len(index)) for p in part.pack_ids] + [PENDING, SOLO], np.int32)
+            packs.append(remap[part.packs])
+        return Children(
+            np.concatenate([p.keys for p in parts]),
+            np.concatenate([p.ids for p in parts]),
+            np.concatenate([p.counts for p in parts]),
+            np.concatenate(packs),
+            np.concatenate([p.offsets for p in parts]),
+            np.concatenate([p.lengths for p in parts]),
+            tuple(index),
+        )
+
+    def edited(self, upserts: Children, removes: KeyArray) -> tuple[Children, bool, bool]:
+        """Apply edits by last key, as :meth:`Entries.edited` does by key. Children with equal ids count as unchanged."""
+        n = len(self)
+        drop_keys = np.isin(self.keys, np.concatenate([upserts.keys, removes])) if n else np.zeros(0, np.bool_)
+        at = np.minimum(np.searchsorted(self.keys, upserts.keys), max(n - 1, 0))
+        exists = (self.keys[at] == upserts.keys) if n else np.zeros(len(upserts), np.bool_)
+        if bool(exists.all()) and int(drop_keys.sum()) == len(upserts):
+            changed = bool((self.ids[at] != upserts.ids).any())
+            if not changed:
+                return self, False, False
+        merged = Children.concat([self.take(~drop_keys), upserts])
+        merged = merged.take(np.argsort(merged.keys, kind="stable")).compact()
+        keys_changed = len(merged) != n or bool((merged.keys != self.keys).any())
+        return merged, True, keys_changed
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """An inner node: level ≥ 1 and its children, each under the last key below it."""
+
+    level: int
+    children: Children
+    id: bytes
+    count: int = field(default=0)
+
+    @property
+    def keys(self) -> KeyArray:
+        return self.children.keys
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.children) * (self.keys.itemsize + 48) + 200
+
+    @classmethod
+    def of(cls, level: int, children: Children) -> Inner:
+        return cls(level, children, _inner_id(level, children), int(children.counts.sum()))
+
+
+Node: TypeAlias = Leaf | Inner
+
+
+# ---- bytes --------------------------------------------------------------------------------------------------------------
+
+
+def _planes(array: npt.NDArray[Any]) -> bytes:
+    size = array.dtype.itemsize
+    return np.ascontiguousarray(array).view(np.uint8).reshape(-1, size).T.tobytes()
+
+
+def _from_planes(data: memoryview, dtype: str, count: int) -> npt.NDArray[Any]:
+    size = np.dtype(dtype).itemsize
+    return (
+        np.ascontiguousarray(np.frombuffer(data, np.uint8, count * size).reshape(size, count).T)
+        .view(dtype)
+        .reshape(count)
+    )
+
+
+def _key_section(keys: KeyArray) -> tuple[int, bytes]:
+    """Return the key width and section K, uncompressed."""
+    matrix = byte_matrix(keys)
+    width = keys.itemsize
+    if not matrix[:, width - 1].any():
+        used = np.flatnonzero(matrix.any(axis=0))
+        width = int(used[-1]) + 1
+    return width, matrix[:, :width].T.tobytes()
+
+
+def _logical(
+    level: int, rank: int, keys: KeyArray, digests: Digests, shapes: U64 | None
+) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return (bytes 4–11 of the header, K, D, S), uncompressed."""
+    width, k = _key_section(keys)
+    head = bytes((level, rank)) + width.to_bytes(2, "little") + len(keys).to_bytes(4, "little")
+    return head, k, digests.tobytes(), _planes(shapes) if shapes is not None else b""
+
+
+def _id(parts: Sequence[bytes]) -> bytes:
+    return bytes(blake3(b"".join(parts)).digest(20))
+
+
+def _leaf_id(entries: Entries) -> bytes:
+    rank = entries.rank
+    return _id(_logical(0, rank, entries.keys, entries.digests, entries.shapes if rank else None))
+
+
+def _inner_id(level: int, children: Children) -> bytes:
+    return _id(_logical(level, 0, children.keys, children.ids, children.counts))
+
+
+def _assemble(parts: tuple[bytes, bytes, bytes, bytes], physical: bytes) -> bytes:
+    head, k, d, s = parts
+    k_stored = _zstd.encode(k)
+    s_stored = _zstd.encode(s) if s else b""
+    p_stored = _zstd.encode(physical)
+    sizes = b"".join(len(x).to_bytes(4, "little") for x in (k_stored, s_stored, p_stored))
+    start = MAGIC + head + sizes
+    body = b"".join((k_stored, d, s_stored, p_stored))
+    check: bytes = blake3(start + body).digest(8)
+    return start + check + body
+
+
+def encode_leaf(leaf: Leaf) -> bytes:
+    """Return the stored bytes of a leaf. Pending chunks must have been given their places before."""
+    entries = leaf.entries
+    table = entries.table
+    n, m = len(entries), len(table)
+    packs = table.packs
+    if (packs == PENDING).any():
+        raise ValueError("a leaf with pending chunks cannot be stored")
+    direct = bool(
+        n == m
+        and not entries.index.any()
+        and np.array_equal(entries.rows, np.arange(n))
+        and np.array_equal(entries.digests, table.digests)
+    )
+    listed = "[" + ",".join(table.encodings) + "]"
+    encodings = listed.encode()
+    parts = [
+        np.array([m, len(table.pack_ids), len(encodings), int(direct)], "<u4").tobytes(),
+        *table.pack_ids,
+        b"" if direct else table.digests.tobytes(),
+        _planes(packs.astype("<i2").view("<u2")),
+        _planes(table.offsets),
+        _planes(table.lengths),
+        _planes(table.items),
+        table.encoding.tobytes(),
+    ]
+    if not direct:
+        parts += [_planes(entries.rows), _planes(entries.index)]
+    parts.append(encodings)
+    logical = _logical(0, entries.rank, entries.keys, entries.digests, entries.shapes if entries.rank else None)
+    return _assemble(logical, b"".join(parts))
+
+
+def encode_inner(inner: Inner) -> bytes:
+    """Return the stored bytes of an inner node. Children with PENDING packs are taken to lie in the same tree pack, at their offsets."""
+    children = inner.children
+    packs = np.where(children.packs >= 0, children.packs, _THIS_PACK).astype("<u2")
+    physical = b"".join(
+        [
+            np.array([len(children.pack_ids), 0], "<u4").tobytes(),
+            *children.pack_ids,
+            _planes(packs),
+            _planes(children.offsets),
+            _planes(children.lengths),
+        ]
+    )
+    return _assemble(_logical(inner.level, 0, children.keys, children.ids, children.counts), physical)
+
+
+def node_length(header: bytes | memoryview) -> int:
+    """Return the stored length of the node whose first 32 bytes are given."""
+    if len(header) < HEADER_BYTES or bytes(header[:4]) != MAGIC:
+        raise CorruptionError("a tree node does not start as one")
+    n = int.from_bytes(header[8:12], "little")
+    sizes = [int.from_bytes(header[i : i + 4], "little") for i in (12, 16, 20)]
+    return HEADER_BYTES + 20 * n + sum(sizes)
+
+
+def _unzstd(data: memoryview, size: int | None, limit: int = _MAX_PHYSICAL) -> bytes:
+    """Decompress a section whose size is known (or bounded), refusing before memory is taken."""
+    declared = _content_size(data)
+    if declared > limit or (size is not None and declared != size):
+        raise ValueError(f"a section declares {declared} bytes")
+    out = bytes(_zstd.decode(data)) if len(data) else b""
+    if len(out) != declared:
+        raise ValueError(f"a section holds {len(out)} bytes and declares {declared}")
+    return out
+
+
+def _content_size(frame: memoryview) -> int:
+    """Read the content size from a Zstandard frame header (RFC 8878 §3.1.1)."""
+    if len(frame) < 6 or bytes(frame[:4]) != b"\x28\xb5\x2f\xfd":
+        raise ValueError("no Zstandard frame")
+    descriptor = frame[4]
+    code, single, dictionary = descriptor >> 6, (descriptor >> 5) & 1, descriptor & 3
+    at = 5 + (0 if single else 1) + (0, 1, 2, 4)[dictionary]
+    width = (1 if single else 0, 2, 4, 8)[code]
+    if not width:
+        raise ValueError("the Zstandard frame does not tell its size")
+    return int.from_bytes(frame[at : at + width], "little") + (256 if width == 2 else 0)
+
+
+def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = "") -> Node:
+    """Decode and verify a stored node.
+
+    Raises
+    ------
+    CorruptionError
+        If the checksum, the id, or the structure is wrong. The message names `what` and the place.
+    """
+    view = memoryview(data)
+    try:
+        return _decode(view, ref)
+    except (ValueError, IndexError, KeyError, RuntimeError, TypeError, OverflowError) as error:
+        where = f"{ref.key}, offset {ref.offset}" if ref.pack is not None else "an inlined node"
+        raise CorruptionError(
+            f"a tree node{f' of {what}' if what else ''} is damaged ({where}): {error}; restore the object from a clone, or run verify"
+        ) from error
+
+
+def _decode(view: memoryview, ref: NodeRef) -> Node:
+    if len(view) < HEADER_BYTES or bytes(view[:4]) != MAGIC:
+        raise ValueError("it does not start as a node")
+    if bytes(view[24:32]) != blake3(b"".join((view[:24], view[32:]))).digest(8):
+        raise ValueError("its checksum is wrong")
+    level, rank = view[4], view[5]
+    width = int.from_bytes(view[6:8], "little")
+    n = int.from_bytes(view[8:12], "little")
+    k_size, s_size, p_size = (int.from_bytes(view[i : i + 4], "little") for i in (12, 16, 20))
+    if level != ref.level or not 0 < n <= MAX_ITEMS or not 0 < width <= _MAX_KEY_WIDTH:
+        raise ValueError("its header is out of bounds")
+    at = HEADER_BYTES
+    k = _unzstd(view[at : at + k_size], width * n)
+    at += k_size
+    d = view[at : at + 20 * n]
+    at += 20 * n
+    columns = rank if level == 0 else 1
+    s = _unzstd(view[at : at + s_size], 8 * columns * n) if columns else b""
+    at += s_size
+    if _id((bytes(view[4:12]), k, bytes(d), s)) != ref.id:
+        raise ValueError("its content does not have its id")
+    physical = memoryview(_unzstd(view[at : at + p_size], None))
+    keys = np.ascontiguousarray(np.frombuffer(k, np.uint8).reshape(width, n).T).view(f"S{width}").reshape(n)
+    digests = np.frombuffer(bytes(d), np.uint8).reshape(n, 20)
+    if level:
+        counts = _from_planes(memoryview(s), "<u8", n)
+        return Inner(level, _decode_children(physical, n, keys, digests, counts, ref), ref.id, int(counts.sum()))
+    shapes = _from_planes(memoryview(s), "<u8", n * rank).reshape(n, rank) if rank else np.empty((n, 0), np.uint64)
+    return Leaf(_decode_entries(physical, n, keys, digests, shapes), ref.id)
+
+
+def _pack_ids(physical: memoryview, start: int, count: int) -> tuple[bytes, ...]:
+    if count > _THIS_PACK:
+        raise ValueError("too many packs")
+    ids = bytes(physical[start : start + 32 * count])
+    return tuple(ids[i : i + 32] for i in range(0, 32 * count, 32))
+
+
+def _decode_entries(physical: memoryview, n: int, keys: KeyArray, digests: Digests, shapes: U64) -> Entries:
+    m, p, e, flags = (int.from_bytes(physical[i : i + 4], "little") for i in (0, 4, 8, 12))
+    direct = flags & 1
+    pack_ids = _pack_ids(physical, 16, p)
+    at = 16 + 32 * p
+    if direct:
+        chunk_digests = digests
+    else:
+        chunk_digests = np.frombuffer(physical[at : at + 20 * m], np.uint8).reshape(m, 20)
+        at += 20 * m
+    packs = _from_planes(physical[at:], "<i2", m).astype(np.int32)
+    at += 2 * m
+    offsets = _from_planes(physical[at:], "<u8", m)
+    lengths = _from_planes(physical[at + 8 * m :], "<u8", m)
+    items = _from_planes(physical[at + 16 * m :], "<u8", m)
+    encoding = np.frombuffer(physical[at + 24 * m : at + 25 * m], np.uint8)
+    at += 25 * m
+    if direct:
+        rows, index = np.arange(n, dtype=np.uint32), np.zeros(n, np.uint64)
+    else:
+        rows = _from_planes(physical[at:], "<u4", n)
+        index = _from_planes(physical[at + 4 * n :], "<u8", n)
+        at += 12 * n
+    if at + e != len(physical):
+        raise ValueError("its physical part has the wrong size")
+    encodings = _encodings(bytes(physical[at:]))
+    if m and (int(packs.max()) >= p or int(packs.min()) < SOLO or int(encoding.max()) >= len(encodings)):
+        raise ValueError("its chunk table points outside")
+    if int(rows.max()) >= m:
+        raise ValueError("an entry points outside the chunk table")
+    table = ChunkTable(chunk_digests, packs, offsets, lengths, items, encoding, pack_ids, encodings)
+    return Entries(keys, digests, shapes, rows, index, table)
+
+
+_ENCODING_LISTS: dict[bytes, tuple[str, ...]] = {}
+
+
+def _encodings(data: bytes) -> tuple[str, ...]:
+    known = _ENCODING_LISTS.get(data)
+    if known is None:
+        listed = json.loads(data)
+        if not isinstance(listed, list):
+            raise ValueError("its encodings are no list")
+        known = tuple(json.dumps(e, sort_keys=True, separators=(",", ":"), ensure_ascii=False) for e in listed)
+        if len(_ENCODING_LISTS) < 4096:
+            _ENCODING_LISTS[data] = known
+    return known
+
+
+def _decode_children(physical: memoryview, n: int, keys: KeyArray, ids: Digests, counts: U64, ref: NodeRef) -> Children:
+    p = int.from_bytes(physical[:4], "little")
+    pack_ids = _pack_ids(physical, 8, p)
+    at = 8 + 32 * p
+    if len(physical) != at + 14 * n:
+        raise ValueError("its physical part has the wrong size")
+    packs = _from_planes(physical[at:], "<u2", n).astype(np.int32)
+    offsets = _from_planes(physical[at + 2 * n :], "<u8", n)
+    lengths = _from_planes(physical[at + 10 * n :], "<u4", n)
+    here = packs == _THIS_PACK
+    if here.any():
+        if ref.pack is None:
+            raise ValueError("it refers to its own tree pack, and has none")
+        packs = np.where(here, len(pack_ids), packs).astype(np.int32)
+        pack_ids = (*pack_ids, ref.pack)
+    if int(packs.max()) >= len(pack_ids):
+        raise ValueError("a child points outside its packs")
+    return Children(keys, ids, counts, packs, offsets, lengths, pack_ids)
