@@ -1,7 +1,7 @@
 """Commit records: their bytes, their ids, their keys.
 
-Parsing is on the hot path of every walk through history, so it is plain checks over ``json.loads`` and not a
-pydantic model: several times faster, and no less strict.
+Parsing is on the hot path of every walk through history, so it is plain checks over parsed JSON and not a pydantic
+model: several times faster, and no less strict.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-__all__ = ["COMMIT_LIMIT", "commit_key", "encode_commit", "next_generation", "parse_commit", "parse_links"]
+__all__ = ["COMMIT_LIMIT", "commit_key", "encode_commit", "next_generation", "parse_commit"]
 
 #: The longest commit record that is read or written, in bytes.
 COMMIT_LIMIT = 4 * 2**20
@@ -111,11 +111,6 @@ def parse_commit(commit_id: str, data: bytes) -> Commit:
     return _to_commit(commit_id, _verified(commit_id, data))
 
 
-def parse_links(commit_id: str, data: bytes) -> tuple[int, tuple[str, ...]]:
-    """Read (generation, parents) only, which is what a walk needs. Verifies and raises like :func:`parse_commit`."""
-    return _links(commit_id, _verified(commit_id, data))
-
-
 def _verified(commit_id: str, data: bytes) -> dict[str, Any]:
     if len(data) > COMMIT_LIMIT:
         raise CorruptionError(f"commit {commit_id} is {len(data):,} bytes long, more than a commit can be")
@@ -125,6 +120,7 @@ def _verified(commit_id: str, data: bytes) -> dict[str, Any]:
 
 
 def _links(commit_id: str, obj: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """Return generation and parents."""
     try:
         version, generation, parents = obj["format"], obj["generation"], obj["parents"]
     except KeyError as error:

@@ -100,15 +100,15 @@ class Index:
             self._use(read, None)
         return {key: text for key, text in found.items() if isinstance(text, str)}
 
-    def get_generations(self, first: int, last: int) -> dict[str, str]:
-        """Return the records of all known commits of these generations, both ends included.
+    def get_generations(self, first: int, last: int, limit: int = 8192) -> dict[str, str]:
+        """Return the records of known commits of these generations, both ends included, `limit` of them at most.
 
         History is walked from generation to generation, and one query for a thousand of them is worth as much as a
         thousand queries.
         """
-        statement = "select id, record from commits where generation between ? and ?"
+        statement = "select id, record from commits where generation between ? and ? limit ?"
         none: list[tuple[str, str]] = []
-        rows = self._use(lambda db: db.execute(statement, [first, last]).fetchall(), none)
+        rows = self._use(lambda db: db.execute(statement, [first, last, limit]).fetchall(), none)
         return {key: text for key, text in rows if isinstance(text, str)}
 
     def add_commits(self, commits: Iterable[tuple[str, int, str]]) -> None:

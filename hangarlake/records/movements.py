@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from hangarlake.errors import CorruptionError, UnsupportedFormatError
 from hangarlake.records.canonical import digest, format_time, is_id, parse_time, quote_name, seal, unquote_name, unseal
 from hangarlake.records.commits import parse_commit
+from hangarlake.records.logsearch import LAST_SEQ
 from hangarlake.records.models import Author, Commit, RefEntry
 
 __all__ = [
@@ -36,8 +37,6 @@ __all__ = [
 
 BRANCHES = "refs/branches/"
 TAGS = "refs/tags/"
-#: Sequence numbers have 16 decimal digits.
-LAST_SEQ = 10**16 - 1
 _HINT_LIMIT = 4096
 
 # ---- names -----------------------------------------------------------------------------------------------------------

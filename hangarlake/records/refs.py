@@ -19,9 +19,9 @@ from hangarlake.errors import (
     UnsafeStoreError,
 )
 from hangarlake.records.canonical import utc_now
+from hangarlake.records.logsearch import LAST_SEQ, search_end
 from hangarlake.records.movements import (
     BRANCHES,
-    LAST_SEQ,
     TAGS,
     Movement,
     Tag,
@@ -41,7 +41,7 @@ from hangarlake.records.movements import (
 from hangarlake.storage.executors import io_pool, map_io
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from hangarlake.records.models import Author
@@ -53,7 +53,6 @@ _log = logging.getLogger(__name__)
 
 _BATCH = 32  # movements of a log that are fetched together
 _ATTEMPTS = 4  # at a create whose outcome stays unclear
-_STEPS = 3  # probes of one round trip of a search
 
 _Stored = TypeVar("_Stored", Movement, Tag)
 
@@ -179,7 +178,7 @@ class Refs:
 
     def _heads(self, starts: Mapping[str, int]) -> dict[str, Movement | None]:
         """Run the searches of several branches in step: every round asks the store for all that all of them want."""
-        searches = {branch: _search(start) for branch, start in starts.items()}
+        searches = {branch: search_end(start) for branch, start in starts.items()}
         wanted = {branch: next(search) for branch, search in searches.items()}
         found: dict[str, Movement | None] = {}
         while wanted:
@@ -484,42 +483,3 @@ class Refs:
         """Return all tags, by name."""
         # One may be deleted between the listing and the reading.
         return [tag for tag in map_io(self.read_tag, self.tag_names()) if tag is not None]
-
-
-def _search(start: int) -> Generator[list[int], dict[int, bytes | None], tuple[int, bytes] | None]:
-    """Find the end of a log that has no gaps: yields the numbers to look up, is sent what is there, returns the newest.
-
-    `start` is where it may end; any number will do. What is present stays present, so the greatest number
-    seen present and the least seen absent above it close in on the end, however the log grows meanwhile.
-    """
-    present: tuple[int, bytes] | None = None
-    absent = LAST_SEQ + 1  # the least number above `present` that was seen absent
-
-    def learn(reply: Iterable[tuple[int, bytes | None]]) -> None:
-        nonlocal present, absent
-        pairs = list(reply)
-        for seq, data in pairs:
-            if data is not None and (present is None or seq > present[0]):
-                present = (seq, data)
-        if present is not None and absent <= present[0]:
-            absent = LAST_SEQ + 1  # it has come into being since
-        low = 0 if present is None else present[0]
-        absent = min([absent, *(seq for seq, data in pairs if data is None and seq > low)])
-
-    if start > 0:
-        learn((yield [start, start + 1]).items())
-    step = 1
-    while True:
-        low = 0 if present is None else present[0]
-        gap = absent - low
-        if gap == 1:
-            return present
-        if absent > LAST_SEQ or gap > 8 * step:
-            # Gallop. An upper bound that a damaged hint gave may be far away; it is not searched towards.
-            reach = [low + (step << power) for power in range(_STEPS)]
-            step <<= _STEPS
-        elif gap <= _STEPS + 1:
-            reach = list(range(low + 1, absent))
-        else:
-            reach = [low + gap * part // (_STEPS + 1) for part in range(1, _STEPS + 1)]
-        learn((yield [seq for seq in dict.fromkeys(reach) if low < seq < absent]).items())
