@@ -446,7 +446,7 @@ def write_segment(store: ObjectStore, graph: Graph, commit: Commit) -> None:
         return
     ids = []
     for ancestor in graph.walk([commit.id]):
-        if ancestor.generation <= commit.generation - span:
+        if ancestor.generation < commit.generation - span:
             break
         ids.append(ancestor.id)
         if len(ids) == SEGMENT_LINES:

@@ -1,8 +1,8 @@
 """History segments: the records of many ancestors in one object (docs/format.md §13).
 
 Commits name their parents only, so a walk through objects alone costs one round trip for each generation. A segment
-beside every sixteenth commit holds the sixteen generations below it, one beside every 256th all 256, so a walk of n
-generations takes at most 30 + n/256 round trips.
+beside every sixteenth commit holds the sixteen generations below it, one beside every 256th all 256; each ends with the
+commit beside which the next one is. So a walk of n generations takes about 30 + n/256 round trips.
 """
 
 from __future__ import annotations
