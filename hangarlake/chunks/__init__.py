@@ -1,1 +1,83 @@
-"""Zarr chunks: codecs, packs, verified and coalesced reads, caches."""
+"""Chunks: arrays encoded by Zarr v3 codecs, gathered in packs, verified and cached when they are read."""
+
+from hangarlake.chunks.cache import CacheStats, ChunkCache, DiskCache
+from hangarlake.chunks.codecs import ZSTD_LEVEL, compressor_codecs, decode_chunk, encode_chunk
+from hangarlake.chunks.digests import (
+    DIGEST_SIZE,
+    blake3_160,
+    blake3_256,
+    bytes_digest,
+    canonical_dtype,
+    digest_rows,
+    dtype_token,
+    ndarray_digest,
+    value_header,
+)
+from hangarlake.chunks.encodings import RAW, Encoding, parse_encodings
+from hangarlake.chunks.grid import (
+    choose_chunk_shape,
+    chunk_count,
+    chunk_extents,
+    chunks_touched,
+    grid_shape,
+    iter_chunks,
+    normalize_selection,
+    selection_shape,
+)
+from hangarlake.chunks.packs import (
+    PACK_BYTES,
+    SOLO_BYTES,
+    ChunkRef,
+    Pack,
+    PackBuilder,
+    PackIndex,
+    fetch_footer,
+    iter_pack,
+    pack_key,
+    read_footer,
+    solo_ref,
+)
+from hangarlake.chunks.reader import ChunkReader, ChunkRequest
+
+__all__ = [
+    "DIGEST_SIZE",
+    "PACK_BYTES",
+    "RAW",
+    "SOLO_BYTES",
+    "ZSTD_LEVEL",
+    "CacheStats",
+    "ChunkCache",
+    "ChunkReader",
+    "ChunkRef",
+    "ChunkRequest",
+    "DiskCache",
+    "Encoding",
+    "Pack",
+    "PackBuilder",
+    "PackIndex",
+    "blake3_160",
+    "blake3_256",
+    "bytes_digest",
+    "canonical_dtype",
+    "choose_chunk_shape",
+    "chunk_count",
+    "chunk_extents",
+    "chunks_touched",
+    "compressor_codecs",
+    "decode_chunk",
+    "digest_rows",
+    "dtype_token",
+    "encode_chunk",
+    "fetch_footer",
+    "grid_shape",
+    "iter_chunks",
+    "iter_pack",
+    "ndarray_digest",
+    "normalize_selection",
+    "pack_key",
+    "parse_encodings",
+    "read_footer",
+    "selection_shape",
+    "solo_ref",
+    "value_header",
+]
