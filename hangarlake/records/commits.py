@@ -6,9 +6,8 @@ model: several times faster, and no less strict.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-from blake3 import blake3
 
 from hangarlake.errors import CorruptionError, UnsupportedFormatError
 from hangarlake.records.canonical import (
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-__all__ = ["COMMIT_LIMIT", "commit_key", "encode_commit", "next_generation", "parse_commit"]
+__all__ = ["COMMIT_LIMIT", "commit_key", "encode_commit", "next_generation", "parse_commit", "read_commit"]
 
 #: The longest commit record that is read or written, in bytes.
 COMMIT_LIMIT = 4 * 2**20
@@ -108,50 +107,39 @@ def parse_commit(commit_id: str, data: bytes) -> Commit:
     UnsupportedFormatError
         If it is of a later format.
     """
-    return _to_commit(commit_id, _verified(commit_id, data))
+    if digest(data) != commit_id:
+        raise CorruptionError(f"commit {commit_id} is damaged: its bytes do not hash to its id")
+    return read_commit(commit_id, data)
 
 
-def _verified(commit_id: str, data: bytes) -> dict[str, Any]:
+def read_commit(commit_id: str, data: bytes) -> Commit:
+    """Read a commit's record that is known to hash to its id. Raises like :func:`parse_commit`."""
     if len(data) > COMMIT_LIMIT:
         raise CorruptionError(f"commit {commit_id} is {len(data):,} bytes long, more than a commit can be")
-    if blake3(data).hexdigest() != commit_id:
-        raise CorruptionError(f"commit {commit_id} is damaged: its bytes do not hash to its id")
-    return parse_json_object(data, "commit " + commit_id)
-
-
-def _links(commit_id: str, obj: dict[str, Any]) -> tuple[int, tuple[str, ...]]:
-    """Return generation and parents."""
-    try:
-        version, generation, parents = obj["format"], obj["generation"], obj["parents"]
-    except KeyError as error:
-        raise CorruptionError(f"commit {commit_id} is not a commit: it has no {error}") from error
-    if version != 1:
-        raise UnsupportedFormatError(
-            f"commit {commit_id} has format {version!r}; upgrade with: pip install --upgrade hangarlake"
-        )
-    if (
-        type(generation) is not int
-        or type(parents) is not list
-        or (generation > 0) != bool(parents)
-        or generation < 0
-        or not all(map(is_id, parents))
-        or len(set(parents)) != len(parents)
-    ):
-        raise CorruptionError(f"commit {commit_id} is not a commit: its parents or its generation are malformed")
-    return generation, tuple(parents)
+    return _to_commit(commit_id, parse_json_object(data, "commit " + commit_id))
 
 
 def _to_commit(commit_id: str, obj: dict[str, Any]) -> Commit:
-    generation, parents = _links(commit_id, obj)
     try:
+        version, generation, parents = obj["format"], obj["generation"], obj["parents"]
         author, catalog, message = obj["author"], obj["catalog"], obj["message"]
         name, email = author["name"], author["email"]
         renames = obj["renames"]
         time = parse_time(obj["time"])
     except (KeyError, TypeError, ValueError) as error:
+        if obj.get("format", 1) != 1:
+            raise _later(commit_id, obj["format"]) from error
         raise CorruptionError(f"commit {commit_id} is not a commit: {error!r}") from error
+    if version != 1:
+        raise _later(commit_id, version)
     if not (
-        isinstance(name, str)
+        type(generation) is int
+        and type(parents) is list
+        and generation >= 0
+        and (generation > 0) == bool(parents)
+        and all(map(is_id, parents))
+        and len(set(parents)) == len(parents)
+        and isinstance(name, str)
         and isinstance(email, str)
         and isinstance(message, str)
         and is_id(catalog)
@@ -160,4 +148,16 @@ def _to_commit(commit_id: str, obj: dict[str, Any]) -> Commit:
         and all(isinstance(each, dict) and all(isinstance(new, str) for new in each.values()) for each in renames)
     ):
         raise CorruptionError(f"commit {commit_id} is not a commit: a member is malformed")
-    return Commit(commit_id, parents, message, Author(name, email), time, catalog, generation, tuple(renames))
+    return Commit(commit_id, tuple(parents), message, _author(name, email), time, catalog, generation, tuple(renames))
+
+
+@lru_cache(maxsize=1024)
+def _author(name: str, email: str) -> Author:
+    # A thousand commits by one person share one object.
+    return Author(name, email)
+
+
+def _later(commit_id: str, version: object) -> UnsupportedFormatError:
+    return UnsupportedFormatError(
+        f"commit {commit_id} has format {version!r}; upgrade with: pip install --upgrade hangarlake"
+    )

@@ -12,11 +12,9 @@ from heapq import heapify, heappop, heappush
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
 from hangarlake.errors import CorruptionError, ObjectNotFoundError, RevisionNotFoundError
-from hangarlake.records.canonical import check_id
-from hangarlake.records.commits import commit_key, parse_commit
+from hangarlake.records.canonical import digest
+from hangarlake.records.commits import commit_key, parse_commit, read_commit
 from hangarlake.records.history import SEGMENT_LINES, encode_segment, read_segment, segment_key, segment_span
 from hangarlake.records.index import Index
 from hangarlake.storage.executors import map_io
@@ -34,8 +32,9 @@ _log = logging.getLogger(__name__)
 _PAGE = 512  # generations that are taken from the index together
 _AHEAD = 64  # commits of a walk whose parents are fetched together
 _SPARE = 65_536  # records that are kept though nobody has asked for them yet
-_FLUSH = 512  # commits that go into the index together
+_FLUSH = 4096  # commits that go into the index together
 
+_NOTHING: tuple[None, bool] = (None, False)
 _OURS, _THEIRS, _STALE = 1, 2, 4
 _COMMON = _OURS | _THEIRS
 
@@ -57,7 +56,8 @@ class Graph:
         self._index = Index(None) if index is None else index
         self._commits: dict[str, Commit] = {}
         # Verified records from segments and from the index that nobody has asked for yet.
-        self._spare: dict[str, bytes] = {}
+        # With each, whether the index lacks it.
+        self._spare: dict[str, tuple[bytes | None, bool]] = {}
         self._segments: set[str] = set()
         self._pages: set[int] = set()
         self._unsaved: list[tuple[str, int, str]] = []
@@ -76,9 +76,10 @@ class Graph:
         known = self._commits.get(commit_id)
         if known is not None:
             return known
-        commit = self._accept(commit_id, record.encode("utf-8") if isinstance(record, str) else record, save=True)
-        self._flush()
-        return commit
+        data = record.encode("utf-8") if isinstance(record, str) else record
+        if digest(data) != commit_id:
+            raise CorruptionError(f"the record that came with commit {commit_id} is damaged or another's")
+        return self._accept(commit_id, data, save=True)
 
     def commit(self, commit_id: str) -> Commit:
         """Return one commit.
@@ -107,10 +108,11 @@ class Graph:
         `children` are commits on whose behalf a walk asks: their segments are fetched along with the objects.
         """
         children = list(children)
-        missing = [commit_id for commit_id in dict.fromkeys(ids) if commit_id not in self._commits]
-        if children and not self._spare.keys() >= set(missing):
-            self._read_pages(children)
-        missing = self._load_near(missing)
+        missing = self._load_spare(ids)
+        if missing and self._read_pages(children):
+            missing = self._load_spare(missing)
+        if missing:
+            missing = self._load_indexed(missing)
         if not missing:
             return set()
         lacking = set(missing)
@@ -126,35 +128,32 @@ class Graph:
         absent = set()
         for (commit_id, is_segment), answer in zip(tasks, map_io(self._fetch, tasks), strict=True):
             if isinstance(answer, dict):
-                self._keep_spare(answer)
+                self._keep_spare(answer, save=True)
                 self._segments.add(commit_id)
             elif answer is None:
                 absent.add(commit_id)
             elif not is_segment:
+                parse_commit(commit_id, answer)
                 self._accept(commit_id, answer, save=True)
         # A segment may hold what lacks an object of its own.
-        absent = set(self._load_near(list(absent)))
-        self._flush()
-        return absent
+        return set(self._load_spare(absent))
 
-    def _load_near(self, ids: list[str]) -> list[str]:
-        """Bring into memory what is at hand, and return the ids that are not."""
+    def _load_spare(self, ids: Iterable[str]) -> list[str]:
+        """Bring into memory what is at hand in `_spare`, and return the ids that are not."""
         missing = []
         for commit_id in ids:
-            check_id(commit_id, "commit id")
-            record = self._spare.pop(commit_id, None)
-            if record is not None:
-                self._accept(commit_id, record, save=True)
-            elif commit_id not in self._commits:
-                missing.append(commit_id)
-        if not missing:
-            return missing
-        for commit_id, text in self._index.get_commits(missing).items():
-            record = text.encode("utf-8", "replace")
-            # Whatever happened to the file: what does not fit is as good as absent.
-            if blake3(record).hexdigest() == commit_id:
-                self._accept(commit_id, record, save=False)
-        return [commit_id for commit_id in missing if commit_id not in self._commits]
+            if commit_id not in self._commits:
+                record, save = self._spare.pop(commit_id, _NOTHING)
+                if record is None:
+                    missing.append(commit_id)
+                else:
+                    self._accept(commit_id, record, save=save)
+        return list(dict.fromkeys(missing)) if len(missing) > 1 else missing
+
+    def _load_indexed(self, ids: list[str]) -> list[str]:
+        for commit_id, record in _sound(self._index.get_commits(ids)).items():
+            self._accept(commit_id, record, save=False)
+        return [commit_id for commit_id in ids if commit_id not in self._commits]
 
     def _fetch(self, task: tuple[str, bool]) -> bytes | dict[str, bytes] | None:
         commit_id, is_segment = task
@@ -165,25 +164,26 @@ class Graph:
         except ObjectNotFoundError:
             return None
 
-    def _read_pages(self, children: Iterable[Commit]) -> None:
+    def _read_pages(self, children: Iterable[Commit]) -> bool:
+        """Take from the index what it knows of the generations below `children`; tell whether that was anything."""
         pages = {(child.generation - 1) // _PAGE for child in children} - self._pages
+        some = False
         for page in pages:
             self._pages.add(page)
-            rows = self._index.get_generations(page * _PAGE, page * _PAGE + _PAGE - 1)
-            records = (
-                (commit_id, text.encode("utf-8", "replace"))
-                for commit_id, text in rows.items()
-                if commit_id not in self._commits
-            )
-            self._keep_spare({key: record for key, record in records if blake3(record).hexdigest() == key})
+            records = _sound(self._index.get_generations(page * _PAGE, page * _PAGE + _PAGE - 1))
+            self._keep_spare(records, save=False)
+            some = some or bool(records)
+        return some
 
-    def _keep_spare(self, records: dict[str, bytes]) -> None:
+    def _keep_spare(self, records: dict[str, bytes], *, save: bool) -> None:
         if len(self._spare) + len(records) > _SPARE:
             self._spare.clear()
-        self._spare.update((key, record) for key, record in records.items() if key not in self._commits)
+        commits = self._commits
+        self._spare.update((key, (record, save)) for key, record in records.items() if key not in commits)
 
     def _accept(self, commit_id: str, record: bytes, *, save: bool) -> Commit:
-        commit = parse_commit(commit_id, record)
+        """Take in a record that hashes to its id."""
+        commit = read_commit(commit_id, record)
         self._commits[commit_id] = commit
         if save:
             with self._lock:
@@ -206,12 +206,13 @@ class Graph:
             Other commits whose parents will be wanted soon: fetched in the same round trip.
         """
         commits = self._commits
-        if any(parent not in commits for parent in commit.parents):
+        if self._load_spare(commit.parents):
             children = [commit]
             for other, _ in zip(walk, range(_AHEAD), strict=False):
                 children.append(commits[other])
             absent = self._load([parent for child in children for parent in child.parents], children)
-            if not absent.isdisjoint(commit.parents):
+            absent &= set(commit.parents)
+            if absent:
                 raise CorruptionError(
                     f"commit {min(absent)} is missing, though commit {commit.id} names it as its parent; "
                     "restore it from a clone, or run verify"
@@ -220,6 +221,10 @@ class Graph:
         if parents and commit.generation != 1 + max(parent.generation for parent in parents):
             raise CorruptionError(f"commit {commit.id} is malformed: its generation does not follow from its parents'")
         return parents
+
+    def close(self) -> None:
+        """Hand what was read to the index. The object may be used again."""
+        self._flush()
 
     # ---- walks -------------------------------------------------------------------------------------------------------
 
@@ -411,16 +416,18 @@ class Graph:
         """
         wanted = [commit.id for commit in self.commits(ids)]
         self._flush()
-        found = {}
-        for commit_id, text in self._index.get_commits(wanted).items():
-            record = text.encode("utf-8", "replace")
-            if blake3(record).hexdigest() == commit_id:
-                found[commit_id] = record
+        found = _sound(self._index.get_commits(wanted))
         rest = [commit_id for commit_id in dict.fromkeys(wanted) if commit_id not in found]
         for commit_id, record in zip(rest, map_io(lambda each: self._store.get(commit_key(each)), rest), strict=True):
             parse_commit(commit_id, record)
             found[commit_id] = record
         return {commit_id: found[commit_id] for commit_id in wanted}
+
+
+def _sound(rows: dict[str, str]) -> dict[str, bytes]:
+    """Return the rows of the index that are what they should be. Whatever happened to the file, the rest is as good as absent."""
+    records = ((commit_id, text.encode("utf-8", "replace")) for commit_id, text in rows.items())
+    return {commit_id: record for commit_id, record in records if digest(record) == commit_id}
 
 
 def _key(commit: Commit) -> tuple[int, float, str]:

@@ -33,8 +33,7 @@ _VERSION = 1  # of the schema; a file of another version is left alone and not u
 _BUSY_SECONDS = 2.0
 _VARIABLES = 500  # of one statement
 _SCHEMA = """
-create table if not exists commits (id text primary key, generation integer not null, record text not null)
-    without rowid;
+create table if not exists commits (id text not null unique, generation integer not null, record text not null);
 create index if not exists commits_by_generation on commits (generation);
 create table if not exists refs (name text primary key, seq integer not null, commit_id text) without rowid;
 create table if not exists facts (key text primary key, value text not null) without rowid;
