@@ -1,1 +1,36 @@
-"""Import and export plugins."""
+"""Import and export plugins: files of many kinds into columns, and columns into files.
+
+What files may hold is described by :class:`~hangarlake.formats.base.Format`, which other packages can implement; :mod:`.importing` and
+:mod:`.exporting` decide which file is which sample. Nothing that is read is ever unpickled or evaluated.
+"""
+
+from hangarlake.formats.base import ENTRY_POINT_GROUP, Format, Member, format_for, format_named, formats
+from hangarlake.formats.exporting import ExportResult, export_column
+from hangarlake.formats.importing import (
+    ImportOptions,
+    ImportResult,
+    SourceFile,
+    find_files,
+    import_columns,
+    import_samples,
+)
+from hangarlake.formats.names import file_names, key_of_name
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "ExportResult",
+    "Format",
+    "ImportOptions",
+    "ImportResult",
+    "Member",
+    "SourceFile",
+    "export_column",
+    "file_names",
+    "find_files",
+    "format_for",
+    "format_named",
+    "formats",
+    "import_columns",
+    "import_samples",
+    "key_of_name",
+]
