@@ -68,6 +68,15 @@ class ObjectStore(ABC):
         """Whether :meth:`put_new` is known by construction to be atomic (local, memory). Others are probed."""
         return False
 
+    @property
+    def creates_unsafely(self) -> bool:
+        """Whether :meth:`put_new` can only look first and write then: good enough for a single writer.
+
+        A probe cannot find out, because it does not race; :func:`~hangarlake.storage.probe_create_if_absent` refuses
+        such a store.
+        """
+        return False
+
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return the whole object. Read-after-write consistent: it sees every `put` that has returned."""

@@ -316,6 +316,13 @@ class LocalStore(ObjectStore):
                 return False
             self._fail("look up", key, error)
 
+    def make_root(self) -> None:
+        """Make the store's folder, durably, if it is absent."""
+        try:
+            self._make_folder(self._root)
+        except OSError as error:
+            raise StorageError(f"Cannot make the folder {self._root}: {error.strerror or error}.") from error
+
     # ---- the rest --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -1,0 +1,190 @@
+"""Translation of fsspec's `storage_options` into obstore's configuration."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from hangarlake.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CloudTarget", "split_bucket_url", "translate"]
+
+PROTOCOLS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gs",
+    "gcs": "gs",
+    "az": "az",
+    "abfs": "az",
+    "abfss": "az",
+}
+
+
+@dataclass(frozen=True)
+class CloudTarget:
+    """What obstore needs to open a folder of a bucket.
+
+    Attributes
+    ----------
+    kind : str
+        ``"s3"``, ``"gs"`` or ``"az"``.
+    bucket, prefix : str
+    config, client : dict
+        Configuration of the store and of its HTTP client.
+    profile : str or None
+        The profile of the AWS configuration files to take credentials from; ``""`` for their default one.
+    """
+
+    kind: str
+    bucket: str
+    prefix: str
+    config: dict[str, Any] = field(repr=False)
+    client: dict[str, Any] = field(repr=False)
+    profile: str | None = None
+
+
+def split_bucket_url(url: str) -> tuple[str, str, str, str]:
+    """Split a URL into its kind (``s3``, ``gs`` or ``az``), bucket, path and Azure account.
+
+    Raises
+    ------
+    StorageError
+        It names no bucket.
+    """
+    protocol, _, rest = url.partition("://")
+    bucket, _, path = rest.partition("/")
+    account = ""
+    if PROTOCOLS[protocol] == "az" and "@" in bucket:
+        bucket, _, host = bucket.partition("@")
+        account = host.partition(".")[0]
+    if not bucket:
+        raise StorageError(f"{url} names no bucket. Write {protocol}://BUCKET/PATH.")
+    return PROTOCOLS[protocol], bucket, path.strip("/"), account
+
+
+def translate(url: str, options: Mapping[str, Any]) -> CloudTarget | None:
+    """Return how obstore opens `url`, or ``None`` if `options` mean something that only fsspec understands."""
+    kind, bucket, prefix, account = split_bucket_url(url)
+    rest = {name: value for name, value in options.items() if value is not None}
+    if kind == "s3":
+        return _translate_s3(bucket, prefix, rest)
+    if kind == "gs":
+        return _translate_gs(bucket, prefix, rest)
+    return _translate_az(bucket, prefix, account, rest)
+
+
+def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget | None:
+    client_kwargs = dict(rest.pop("client_kwargs", {}))
+    config_kwargs = dict(rest.pop("config_kwargs", {}))
+    config: dict[str, Any] = {}
+    client: dict[str, Any] = {}
+    _move(rest, config, key="access_key_id", username="access_key_id", secret="secret_access_key")
+    _move(rest, config, password="secret_access_key", token="session_token", anon="skip_signature")
+    _move(rest, config, requester_pays="request_payer", region="region", region_name="region")
+    _move(client_kwargs, config, region_name="region", aws_access_key_id="access_key_id")
+    _move(client_kwargs, config, aws_secret_access_key="secret_access_key", aws_session_token="session_token")
+    endpoint = rest.pop("endpoint_url", None) or client_kwargs.pop("endpoint_url", None)
+    client_kwargs.pop("endpoint_url", None)
+    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if client_kwargs.pop("verify", True) is False:
+        client["allow_invalid_certificates"] = True
+    s3_config = dict(config_kwargs.pop("s3", {}))
+    if s3_config.pop("addressing_style", "path") == "virtual":
+        config["virtual_hosted_style_request"] = True
+    config_kwargs.pop("signature_version", None)
+    profile = rest.pop("profile", None) or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    for harmless in ("use_ssl", "use_listings_cache", "skip_instance_cache", "default_block_size", "max_concurrency"):
+        rest.pop(harmless, None)
+    if rest or client_kwargs or config_kwargs or s3_config:
+        return None
+    if endpoint:
+        config["endpoint"] = endpoint
+        client["allow_http"] = str(endpoint).startswith("http://")
+    if "region" not in config and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+        config["region"] = "us-east-1" if endpoint else _bucket_region(bucket)
+    given = "access_key_id" in config or config.get("skip_signature") or os.environ.get("AWS_ACCESS_KEY_ID")
+    if profile is None and not given and _has_aws_files():
+        profile = ""
+    return CloudTarget("s3", bucket, prefix, config, client, None if "access_key_id" in config else profile)
+
+
+def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget | None:
+    config: dict[str, Any] = {}
+    token = rest.pop("token", None)
+    if token == "anon":
+        config["skip_signature"] = True
+    elif isinstance(token, dict):
+        if token.get("type") != "service_account":
+            return None
+        config["service_account_key"] = json.dumps(token)
+    elif isinstance(token, str) and token.endswith(".json"):
+        config["application_credentials"] = token
+    elif token not in (None, "google_default"):
+        return None
+    endpoint = rest.pop("endpoint_url", None) or os.environ.get("STORAGE_EMULATOR_HOST")
+    for harmless in ("project", "use_listings_cache", "skip_instance_cache"):
+        rest.pop(harmless, None)
+    if rest:
+        return None
+    client: dict[str, Any] = {}
+    if endpoint:
+        endpoint = endpoint if "://" in endpoint else f"http://{endpoint}"
+        config["base_url"] = endpoint
+        client["allow_http"] = endpoint.startswith("http://")
+        if "service_account_key" not in config and "application_credentials" not in config:
+            config["skip_signature"] = True
+    return CloudTarget("gs", bucket, prefix, config, client)
+
+
+def _translate_az(bucket: str, prefix: str, account: str, rest: dict[str, Any]) -> CloudTarget | None:
+    config: dict[str, Any] = {"account_name": account} if account else {}
+    client: dict[str, Any] = {}
+    _move(rest, config, account_name="account_name", account_key="account_key", sas_token="sas_key")
+    _move(rest, config, client_id="client_id", client_secret="client_secret", tenant_id="tenant_id")
+    _move(rest, config, account_host="endpoint", endpoint="endpoint", endpoint_url="endpoint", anon="skip_signature")
+    if rest:
+        return None
+    endpoint = config.get("endpoint")
+    if endpoint:
+        config["endpoint"] = endpoint if "://" in endpoint else f"https://{endpoint}"
+        client["allow_http"] = config["endpoint"].startswith("http://")
+    return CloudTarget("az", bucket, prefix, config, client)
+
+
+def _move(source: dict[str, Any], target: dict[str, Any], **names: str) -> None:
+    for name, translated in names.items():
+        value = source.pop(name, None)
+        if value is not None and value is not False:
+            target[translated] = value
+
+
+def _has_aws_files() -> bool:
+    for variable, default in (
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        ("AWS_CONFIG_FILE", "~/.aws/config"),
+    ):
+        if Path(os.environ.get(variable, default)).expanduser().is_file():
+            return True
+    return False
+
+
+@functools.lru_cache(maxsize=256)
+def _bucket_region(bucket: str) -> str:
+    """Ask AWS where a bucket is: the answer needs no credentials, and a request to the wrong region fails."""
+    connection = http.client.HTTPSConnection(urlsplit("https://s3.amazonaws.com").netloc, timeout=5)
+    try:
+        connection.request("HEAD", f"/{bucket}")
+        return connection.getresponse().getheader("x-amz-bucket-region") or "us-east-1"
+    except OSError:
+        return "us-east-1"
+    finally:
+        connection.close()
