@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreLike", "open_store"]
 
-StoreLike: TypeAlias = "str | os.PathLike[str] | ObjectStore | fsspec.AbstractFileSystem | tuple[fsspec.AbstractFileSystem, str] | fsspec.FSMap"
+# Quoted, for fsspec's classes carry no types.
+StoreLike: TypeAlias = (
+    "str | os.PathLike[str] | ObjectStore | fsspec.AbstractFileSystem"
+    " | tuple[fsspec.AbstractFileSystem, str] | fsspec.FSMap"
+)
 
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
 _ENGINES = ("fsspec", "obstore")
