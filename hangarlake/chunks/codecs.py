@@ -53,7 +53,10 @@ def encode_chunk(array: npt.NDArray[Any], encoding: Encoding, *, fill_value: Any
     if plan.direct:
         flat = np.ascontiguousarray(array, dtype=dtype).reshape(-1).view(np.uint8)
         if plan.only is not None:
-            return plan.only.encode(flat)
+            try:
+                return plan.only.encode(flat)
+            except (RuntimeError, ValueError) as error:  # blosc takes less than 2 GiB
+                raise SchemaError(f"a chunk of {flat.nbytes:,} bytes cannot be compressed: {error}") from error
         if not plan.bytes_steps:
             return flat.tobytes()
     return plan.encode(array, Target(dtype, array.shape, _fill(fill_value, dtype)))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hangarlake.chunks.digests import BytesLike
 
-__all__ = ["Compressor", "Output", "compressor", "zstd_content_size"]
+__all__ = ["Compressor", "Output", "compressor", "is_compressor", "zstd_content_size"]
 
 Output = npt.NDArray[np.uint8]
 
@@ -214,6 +214,10 @@ class _Stream:
         return self._encode(data)
 
     def decode(self, data: BytesLike, size: int, exact: bool, out: Output | None = None) -> BytesLike:
+        if exact and size > len(data) * _MAX_RATIO:
+            raise CorruptionError(
+                f"{len(data):,} bytes of {self._name} data cannot hold the {size:,} bytes of the chunk"
+            )
         parts: list[bytes] = []
         total = 0
         rest: BytesLike = data
@@ -296,6 +300,11 @@ _FACTORIES: Final[Mapping[str, Callable[..., Compressor]]] = {
     "numcodecs.lzma": _lzma,
     "numcodecs.lz4": _LZ4,
 }
+
+
+def is_compressor(name: str) -> bool:
+    """Tell whether a Zarr v3 codec of this name is one of ours."""
+    return name in _FACTORIES
 
 
 def compressor(name: str, configuration: Mapping[str, Any], itemsize: int) -> Compressor | None:

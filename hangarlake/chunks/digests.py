@@ -189,7 +189,8 @@ def digest_rows(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     data = _raw(array)
     size = data.nbytes // count if count else 0
     if size >= _PARALLEL_BYTES:
-        digests = [ndarray_digest(sample) for sample in array]
+        # Slices, because an element of a 1-d array of strings is a scalar that has lost its trailing zeros.
+        digests = [ndarray_digest(array[i : i + 1].reshape(shape)) for i in range(count)]
     else:
         copy = _ndarray_state(array.dtype, shape).copy
         digests = [copy().update(data[i * size : i * size + size]).digest(DIGEST_SIZE) for i in range(count)]

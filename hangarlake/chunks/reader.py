@@ -36,13 +36,18 @@ _LOCAL_RANGE: Final = 1 << 20
 _LOCAL_BATCH: Final = 1 << 20
 _BATCH_RANGES: Final = 64
 
+# A thread's share of a read is not made smaller than this.
+_REMOTE_SHARE: Final = 512 << 10
+_LOCAL_SHARE: Final = 32 << 10
+
 # Less than this is decoded sooner than another thread wakes up.
 _INLINE_BYTES: Final = 64 << 10
 
 # An encoded chunk is longer than its array only by headers and indices. A length beyond this is not asked of the store.
 _MAX_GROWTH: Final = 32
 _SLACK: Final = 64 << 10
-_MAX_RAW: Final = 1 << 32
+_MAX_RAW: Final = (1 << 32) // _MAX_GROWTH
+_MAX_OFFSET: Final = 1 << 62
 
 Describe: TypeAlias = "Callable[[int], str]"
 Missing: TypeAlias = "Callable[[Sequence[ChunkRef]], Sequence[bytes | None]]"
@@ -142,7 +147,8 @@ class ChunkReader:
             if known is not None:
                 return known
         ref = request.ref
-        _check_length(request, label)
+        if not _plausible(ref, request.nbytes):
+            raise _implausible(ref, label)
         data = self.disk.get(ref.digest) if self.disk is not None else None
         if data is None:
             try:
@@ -231,7 +237,8 @@ class ChunkReader:
         for key, positions in waiting.items():
             known = memory.get(key) if memory is not None else None
             if known is None:
-                _check_length(requests[positions[0]], _label(describe, positions[0]))
+                if not _plausible(requests[positions[0]].ref, requests[positions[0]].nbytes):
+                    raise _implausible(requests[positions[0]].ref, _label(describe, positions[0]))
                 todo.append(positions)
             else:
                 hand_over(positions, known, False)
@@ -274,8 +281,8 @@ class ChunkReader:
         """
         waiting: dict[bytes, list[int]] = {}
         for i, ref in enumerate(refs):
-            if ref.length > _MAX_RAW:
-                raise CorruptionError(f"{describe_ref(ref)} is said to have {ref.length:,} bytes{_label(describe, i)}")
+            if not _plausible(ref, _MAX_RAW):
+                raise _implausible(ref, _label(describe, i))
             waiting.setdefault(ref.digest, []).append(i)
         todo = list(waiting.values())
         results: list[bytes] = [b""] * len(refs)
@@ -300,12 +307,13 @@ class ChunkReader:
             range(len(refs)), key=lambda number: (refs[number].pack or refs[number].digest, refs[number].offset)
         )
         threads = cpu_count() + (0 if self.local else 1)
-        limit = _LOCAL_BATCH if self.local else _REMOTE_BATCH
+        least, most = (_LOCAL_SHARE, _LOCAL_BATCH) if self.local else (_REMOTE_SHARE, _REMOTE_BATCH)
         if self.local and nbytes <= _INLINE_BYTES:
             threads = 1
-        # Enough batches for all threads, each small enough that all of them together fit into memory.
+        # Enough batches for all threads, none so small that near ranges are torn apart for nothing, and none so large that
+        # all of them together would not fit into memory.
         total = sum(ref.length for ref in refs)
-        share = max(1, min(limit, -(-total // threads)))
+        share = min(most, max(least, -(-total // threads)))
         batches: deque[list[int]] = deque()
         batch: list[int] = []
         size = 0
@@ -408,28 +416,33 @@ class ChunkReader:
         result: list[bytes] = []
         for ref, data, label in zip(refs, found, labels, strict=True):
             if data is None:
-                raise ObjectNotFoundError(f"{ref.key} is not in {self.store.url}{label}") from error
+                raise ObjectNotFoundError(f"{ref.key} is not in {self.store.url}{_for(label)}") from error
             result.append(data)
         return result
 
 
 def _label(describe: Describe | None, i: int) -> str:
-    return f" (needed for {describe(i)})" if describe is not None else ""
+    return describe(i) if describe is not None else ""
 
 
-def _check_length(request: ChunkRequest, label: str) -> None:
-    ref = request.ref
-    if ref.length > request.nbytes * _MAX_GROWTH + _SLACK:
-        raise CorruptionError(
-            f"{describe_ref(ref)} is said to have {ref.length:,} bytes, for an array of {request.nbytes:,}{label}"
-        )
+def _for(label: str) -> str:
+    return f" (needed for {label})" if label else ""
+
+
+def _plausible(ref: ChunkRef, nbytes: int) -> bool:
+    """Tell whether a chunk of an array of `nbytes` can lie where its reference says."""
+    return 0 <= ref.offset < _MAX_OFFSET and 0 <= ref.length <= nbytes * _MAX_GROWTH + _SLACK
+
+
+def _implausible(ref: ChunkRef, label: str) -> CorruptionError:
+    return CorruptionError(f"{describe_ref(ref)} is said to have {ref.length:,} bytes, which cannot be{_for(label)}")
 
 
 def _verify(ref: ChunkRef, data: BytesLike, label: str) -> None:
     digest = blake3_160(data)
     if digest != ref.digest:
         raise CorruptionError(
-            f"{describe_ref(ref)} is damaged: its {len(data):,} bytes have the digest {digest.hex()}{label}; "
+            f"{describe_ref(ref)} is damaged: its {len(data):,} bytes have the digest {digest.hex()}{_for(label)}; "
             "restore the object from a clone or a backup"
         )
 
@@ -438,7 +451,7 @@ def _decode(request: ChunkRequest, data: BytesLike, out: npt.NDArray[Any] | None
     try:
         return decode_chunk(data, request.encoding, request.dtype, request.shape, out, fill_value=request.fill_value)
     except (CorruptionError, UnsupportedFormatError) as error:
-        raise type(error)(f"{describe_ref(request.ref)}: {error}{label}") from error
+        raise type(error)(f"{describe_ref(request.ref)}: {error}{_for(label)}") from error
 
 
 def _share_out(batches: deque[list[int]], work: Callable[[list[int]], None], threads: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import warnings
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hangarlake.chunks.compressors import Compressor, compressor
+from hangarlake.chunks.compressors import Compressor, compressor, is_compressor
 from hangarlake.errors import CorruptionError, SchemaError, UnsupportedFormatError
 
 if TYPE_CHECKING:
@@ -33,7 +34,17 @@ __all__ = ["ArrayStep", "BytesStep", "Plan", "Target", "make_plan"]
 _SLACK: Final = 1 << 16
 
 # warnings.catch_warnings changes state of the whole process.
-_WARNINGS_LOCK: Final = threading.Lock()
+_warnings_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held it.
+    global _warnings_lock
+    _warnings_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +240,11 @@ def _array_step(codecs: list[Codec]) -> ArrayStep:
         from hangarlake.chunks.shards import Shards
 
         return Shards.from_configuration(configuration)
+    for codec in codecs:
+        if is_compressor(codec["name"]):
+            raise UnsupportedFormatError(
+                f"codec {codec['name']!r} is from bytes to bytes; its place is after the array → bytes codec"
+            )
     return _ZarrArray(tuple(_zarr_codec(codec["name"], codec.get("configuration", {})) for codec in codecs))
 
 
@@ -242,7 +258,7 @@ def _zarr_codec(name: str, configuration: Mapping[str, Any]) -> Any:
     from zarr.registry import get_codec_class
 
     try:
-        with _WARNINGS_LOCK, warnings.catch_warnings():
+        with _warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             codec = get_codec_class(name)
             value: dict[str, Any] = {"name": name}
@@ -290,7 +306,7 @@ def _spec(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     from zarr.core.buffer import default_buffer_prototype
     from zarr.core.dtype import get_data_type_from_native_dtype
 
-    with _WARNINGS_LOCK, warnings.catch_warnings():
+    with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data_type = get_data_type_from_native_dtype(_proxy(dtype))
     return ArraySpec(
