@@ -192,15 +192,15 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: object) -> datetime:
     """Read what :func:`format_time` wrote.
 
     Raises
     ------
     ValueError
     """
-    if _TIME.fullmatch(text) is None:
-        raise ValueError(f"{text[:40]!r} is not a time like 2026-11-01T12:00:00.000000Z")
+    if not isinstance(text, str) or _TIME.fullmatch(text) is None:
+        raise ValueError(f"{str(text)[:40]!r} is not a time like 2026-11-01T12:00:00.000000Z")
     return datetime.fromisoformat(text)
 
 

@@ -8,8 +8,8 @@ commit is taken, everything in the walk that descends from it has been taken bef
 from __future__ import annotations
 
 import logging
+from collections import deque
 from heapq import heapify, heappop, heappush
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from hangarlake.errors import CorruptionError, ObjectNotFoundError, RevisionNotFoundError
@@ -42,7 +42,8 @@ _COMMON = _OURS | _THEIRS
 class Graph:
     """The commits of one repository.
 
-    May be used from any thread. Commits are immutable, so what was read once is kept in memory, and in the index.
+    May be used from any thread: every step on its state is a single operation on a dict or deque, and there is no lock
+    that a fork could leave held. Commits are immutable, so what was read once is kept in memory, and in the index.
 
     Parameters
     ----------
@@ -60,8 +61,10 @@ class Graph:
         self._spare: dict[str, tuple[bytes | None, bool]] = {}
         self._segments: set[str] = set()
         self._pages: set[int] = set()
-        self._unsaved: list[tuple[str, int, str]] = []
-        self._lock = Lock()
+        self._unsaved: deque[tuple[str, int, str]] = deque()
+
+    def __reduce__(self) -> tuple[type[Graph], tuple[ObjectStore, Index]]:
+        return Graph, (self._store, self._index)
 
     # ---- reading commits ---------------------------------------------------------------------------------------------
 
@@ -186,16 +189,19 @@ class Graph:
         commit = read_commit(commit_id, record)
         self._commits[commit_id] = commit
         if save:
-            with self._lock:
-                self._unsaved.append((commit_id, commit.generation, record.decode("utf-8")))
+            self._unsaved.append((commit_id, commit.generation, record.decode("utf-8")))
             if len(self._unsaved) >= _FLUSH:
                 self._flush()
         return commit
 
     def _flush(self) -> None:
-        with self._lock:
-            unsaved, self._unsaved = self._unsaved, []
-        self._index.add_commits(unsaved)
+        rows = []
+        while self._unsaved:
+            try:
+                rows.append(self._unsaved.popleft())
+            except IndexError:
+                break  # another thread was faster
+        self._index.add_commits(rows)
 
     def _parents(self, commit: Commit, walk: Iterable[str] = ()) -> list[Commit]:
         """Return the parents, checking the generation number against them.
@@ -302,16 +308,18 @@ class Graph:
         Raises like :meth:`walk`.
         """
         goal, start = self.commits([ancestor, descendant])
+        if goal.id == start.id:
+            return True
         heap = [_key(start)]
         seen = {start.id}
         while heap:
             commit = self._commits[heappop(heap)[2]]
-            if commit.id == goal.id:
-                return True
             if commit.generation <= goal.generation:
-                return False  # and so are all that are left
+                break  # what is left lies no higher, and the goal is not among it
             for parent in self._parents(commit, (entry[2] for entry in heap)):
-                if parent.generation >= goal.generation and parent.id not in seen:
+                if parent.id == goal.id:
+                    return True
+                if parent.generation > goal.generation and parent.id not in seen:
                     seen.add(parent.id)
                     heappush(heap, _key(parent))
         return False

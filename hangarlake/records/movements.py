@@ -299,7 +299,10 @@ def _check_copies(stand: _Stand, what: str) -> None:
     """Check that the record and the catalog inside are those of the commit. A seal tells of damage, not of lies."""
     if (stand.commit is None) != (stand.record is None):
         raise CorruptionError(f"{what} is malformed: a commit and its record come together")
-    commit = stand.to_commit()
+    try:
+        commit = stand.to_commit()
+    except CorruptionError as error:
+        raise CorruptionError(f"{what} is damaged: {error}") from error
     if stand.catalog is not None:
         try:
             fits = commit is not None and digest(stand.catalog.encode("utf-8")) == commit.catalog

@@ -238,7 +238,14 @@ class Refs:
         """Return the movement in force at a time: the newest whose time is not after it; None if there is none.
 
         Clocks differ between writers, so this looks from the newest backwards instead of trusting that times ascend.
+
+        Raises
+        ------
+        ValueError
+            If `time` is naive. Otherwise raises like :meth:`log`.
         """
+        if time.utcoffset() is None:
+            raise ValueError(f"{time!r} has no time zone")
         return next((movement for movement in self.log(branch) if movement.time <= time), None)
 
     # ---- moving a branch ---------------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ class Resolver:
             elif number:
                 if number > len(commit.parents):
                     raise RevisionNotFoundError(
-                        f"{rev!r} does not exist: commit {commit.id[:12]} has {len(commit.parents)} parents"
+                        f"{rev!r} does not exist: commit {commit.id[:12]} has no parent {number} (it has {len(commit.parents)})"
                     )
                 commit = self._graph.commit(commit.parents[number - 1])
         return Resolved(commit.id, None, start.source if commit.id == start.commit else None)
