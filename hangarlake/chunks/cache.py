@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import secrets
 import threading
 import time
@@ -211,9 +212,17 @@ class DiskCache:
             logger.warning("disk cache %s cannot be written: %s", self._folder, error)
             return
         self._added += size
-        # Others add as well, so look again now and then although this process alone has not filled the folder.
-        if self._nbytes is None or self._added > self.max_bytes // 16 or self._nbytes + self._added > self.max_bytes:
+        if self._due(size):
             self.trim()
+
+    def _due(self, size: int) -> bool:
+        """Tell whether to look at the folder, after `size` bytes more."""
+        if self._added > self.max_bytes // 16:
+            return True  # others add as well, so look now and then although this process alone has not filled it
+        if self._nbytes is None:
+            # Many short-lived processes must not all list a large folder, and must not all leave it to the others.
+            return random.random() * self.max_bytes < 64 * size
+        return self._nbytes + self._added > self.max_bytes
 
     def _files(self) -> Iterator[os.DirEntry[str]]:
         with contextlib.suppress(OSError), os.scandir(self._folder) as folders:

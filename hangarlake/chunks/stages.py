@@ -7,6 +7,7 @@ through zarr's own codec objects; zarr is imported only then.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -268,6 +269,11 @@ def _zarr_codec(name: str, configuration: Mapping[str, Any]) -> Any:
     except KeyError as error:
         raise UnsupportedFormatError(
             f"unknown codec {name!r}; install the package that registers it with zarr (entry point group zarr.codecs)"
+            + (
+                ", or zarr 3.1.3 or newer, which brings the codecs of numcodecs"
+                if name.startswith("numcodecs.")
+                else ""
+            )
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise UnsupportedFormatError(
@@ -276,13 +282,40 @@ def _zarr_codec(name: str, configuration: Mapping[str, Any]) -> Any:
 
 
 def _call(codec: Any, method: str, value: Any, spec: Any) -> Any:
-    """Call a codec from a thread without an event loop of its own."""
+    """Call a codec from any thread, whether an event loop runs in it or not."""
     direct = getattr(codec, f"_{method}_sync", None)
     if direct is not None:
         return direct(value, spec)
-    from zarr.core.sync import sync
+    from zarr.core.sync import _get_loop, sync
 
-    return next(iter(sync(getattr(codec, method)([(value, spec)]))))
+    async def call() -> Any:
+        return next(iter(await getattr(codec, method)([(value, spec)])))
+
+    if _running_loop() is not _get_loop():
+        return sync(call())
+    # This is zarr's own loop, which would wait for itself. A new thread, because those of a pool may be waiting for the loop.
+    results: list[Any] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(asyncio.run(call()))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, name="hangarlake-codec")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _unfit(codec: Any, error: Exception) -> SchemaError:

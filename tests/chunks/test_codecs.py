@@ -214,6 +214,18 @@ def test_codecs_work_in_threads_with_and_without_a_running_event_loop():
     assert not failures
 
 
+def test_codecs_work_on_the_event_loop_of_zarr():
+    from zarr.core.sync import sync
+
+    array = np.arange(1000, dtype="<i8")
+    encoding = rows([{"name": "numcodecs.crc32"}, CRC], "<i8")
+
+    async def inside():
+        return decode_chunk(encode_chunk(array, encoding), encoding, "<i8", (1000,))
+
+    assert_same(sync(inside()), array)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_codecs_work_after_a_fork():
     array = np.arange(100_000, dtype="<i4")
