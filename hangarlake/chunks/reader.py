@@ -29,8 +29,8 @@ __all__ = ["ChunkReader", "ChunkRequest"]
 
 # Of a bucket, one request more costs as much time as 64 KiB; of a file it costs a system call.
 _REMOTE_GAP: Final = 64 << 10
-_REMOTE_RANGE: Final = 8 << 20
-_REMOTE_BATCH: Final = 32 << 20
+_REMOTE_RANGE: Final = 4 << 20
+_REMOTE_BATCH: Final = 16 << 20
 _LOCAL_GAP: Final = 4 << 10
 _LOCAL_RANGE: Final = 1 << 20
 _LOCAL_BATCH: Final = 1 << 20
@@ -178,7 +178,7 @@ class ChunkReader:
         """Read many chunks with few requests to the store.
 
         Equal requests are read once. Near ranges of one object are merged, fetched concurrently, verified and decoded on several
-        threads; what is in flight at a time is bounded (about 32 MiB of a bucket and 1 MiB of a local store for each
+        threads; what is in flight at a time is bounded (about 16 MiB of a bucket and 1 MiB of a local store for each
         processor).
 
         Parameters
@@ -320,7 +320,7 @@ class ChunkReader:
         for number in order:
             batch.append(number)
             size += refs[number].length
-            if size >= share or len(batch) >= _BATCH_RANGES * 4:
+            if size >= share:
                 batches.append(batch)
                 batch, size = [], 0
         if batch:

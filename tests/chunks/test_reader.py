@@ -183,7 +183,7 @@ def test_merged_ranges_are_bounded():
     store = CountingStore()
     requests = fill(store, noise(12, 1_000_000), PLAIN)
     ChunkReader(store, local=False).read(requests, lambda i, array: None)
-    assert max(item.length for item in store.asked) <= 8 << 20
+    assert max(item.length for item in store.asked) <= 4 << 20
     store.asked.clear()
     ChunkReader(store, local=True).read(requests, lambda i, array: None)
     assert max(item.length for item in store.asked) <= 1 << 20
