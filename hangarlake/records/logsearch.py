@@ -30,8 +30,6 @@ def search_end(start: int) -> Generator[list[int], dict[int, bytes | None], tupl
         for seq, data in pairs:
             if data is not None and (present is None or seq > present[0]):
                 present = (seq, data)
-        if present is not None and absent <= present[0]:
-            absent = LAST_SEQ + 1  # it has come into being since
         low = 0 if present is None else present[0]
         absent = min([absent, *(seq for seq, data in pairs if data is None and seq > low)])
 

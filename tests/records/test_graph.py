@@ -240,8 +240,12 @@ def test_a_spoiled_row_of_the_index_is_read_from_the_store_instead(tmp_path):
     history.chain(30)
     index = Index(tmp_path / "index.sqlite")
     list(Graph(history.store, index).log(history.ids[29]))
-    index.database().execute("update commits set record = replace(record, 'commit', 'tommic')")
-    assert [commit.id for commit in Graph(history.store, index).log(history.ids[29])] == history.ids[::-1]
+    with index.database().conn as connection:
+        changed = connection.execute("update commits set record = replace(record, 'commit', 'tommic')").rowcount
+    assert changed == 30
+    assert [commit.message for commit in Graph(history.store, index).log(history.ids[29])] == [
+        f"commit {number}" for number in reversed(range(30))
+    ]
 
 
 def test_records_come_as_stored(tmp_path):

@@ -233,6 +233,23 @@ def test_the_hint_names_the_newest_movement_when_it_is_flushed():
     assert store.get(hint_key("main")) == b'{"commit":"%s","seq":30}' % COMMIT.encode()
 
 
+def test_a_slower_thread_does_not_turn_the_hint_back():
+    class Overtaking(MemoryStore):
+        def put_new(self, key, data):
+            created = super().put_new(key, data)
+            if key == movement_key("main", 1):
+                # Before the first movement returns, the second is made and its hint written.
+                move(refs, Refs(self).head("main"))
+                refs.flush_hints()
+            return created
+
+    store = Overtaking()
+    refs = Refs(store)
+    move(refs, None)
+    refs.flush_hints()
+    assert b'"seq":2' in store.get(hint_key("main"))
+
+
 def test_a_hint_that_cannot_be_written_is_no_error():
     class NoHints(MemoryStore):
         def put(self, key, data):
