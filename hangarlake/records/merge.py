@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNode, GroupNode
 from hangarlake.records.conflicts import Arbiter, ConflictKind, Decide, RawConflict, RawSide, Resolution
-from hangarlake.records.diff import same_json, same_node, same_root, split_metadata
+from hangarlake.records.diff import same_json, same_node, split_metadata
 from hangarlake.records.renames import Thread, threads
 from hangarlake.records.tree import NodeSink, NodeSource
+from hangarlake.records.tree_diff import same_root
 from hangarlake.records.tree_merge import Labels, TreeMerge, TreePlan, carry_out, coordinates, merge_trees, plan_merge
 
 __all__ = ["ArrayMerger", "MergeResult", "TreeMerge", "merge_catalogs", "merge_trees"]

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from hangarlake.records.catalog import CatalogNode
 from hangarlake.records.conflicts import Arbiter, ConflictKind, Decide, RawConflict, RawSide, Resolution
-from hangarlake.records.diff import TreeChange, diff_trees, digests_differ, pick, same_root
 from hangarlake.records.entries import Digests, Entries
 from hangarlake.records.keys import KeyArray, decode_grid, decode_keys
 from hangarlake.records.node import NodeRef
-from hangarlake.records.tree import NodeSink, NodeSource, apply_edits, find
+from hangarlake.records.tree import Found, NodeSink, NodeSource, apply_edits, find
+from hangarlake.records.tree_diff import Edits, digests_differ, edits_between, pick, same_root
 
 __all__ = ["Labels", "TreeMerge", "TreePlan", "carry_out", "coordinates", "merge_trees", "plan_merge"]
 
@@ -75,46 +75,30 @@ class Labels:
     sides: tuple[tuple[CatalogNode | None, str | None], ...] = ((None, None),) * 3
 
 
-class _Lookup:
-    """Which of some sorted keys have an entry: digests (n, 20), zero where absent, and the entries that are present."""
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What one side has under some keys: the entries that it has, and which keys these are."""
 
-    def __init__(self, keys: KeyArray, entries: Entries) -> None:
-        n = len(keys)
-        self.entries = entries
-        self.at = np.full(n, -1, np.int64)
-        if len(entries):
-            at = np.minimum(np.searchsorted(entries.keys, keys), len(entries) - 1)
-            self.at = np.where(entries.keys[at] == keys, at, -1)
-        self.digests: Digests = np.zeros((n, 20), np.uint8)
-        here = self.at >= 0
-        self.digests[here] = entries.digests[self.at[here]]
+    entries: Entries
+    present: npt.NDArray[np.bool_]
 
-    @property
-    def present(self) -> npt.NDArray[np.bool_]:
-        return self.at >= 0
+    def each(self) -> Iterator[Entries | None]:
+        at = np.cumsum(self.present) - 1
+        for i, present in zip(at.tolist(), self.present.tolist(), strict=True):
+            yield self.entries.take(slice(i, i + 1)).compact() if present else None
 
-    def differs(self, other: _Lookup) -> npt.NDArray[np.bool_]:
-        presence: npt.NDArray[np.bool_] = self.present != other.present
-        return presence | digests_differ(self.digests, other.digests)
-
-    def entry(self, i: int) -> Entries | None:
-        at = int(self.at[i])
-        return self.entries.take(slice(at, at + 1)).compact() if at >= 0 else None
-
-    def take(self, where: npt.NDArray[Any]) -> tuple[Entries, npt.NDArray[np.bool_]]:
-        """Return the entries of some keys, and which of them are present."""
-        at = self.at[where]
-        return self.entries.take(at[at >= 0]).compact(), at >= 0
+    def take(self, where: npt.NDArray[np.bool_]) -> _Side:
+        return _Side(self.entries.take(where[self.present]).compact(), self.present[where])
 
 
 @dataclass(frozen=True, slots=True)
-class _Contested:
-    """Keys that both sides changed to different outcomes, in one block."""
+class Contested:
+    """Keys that both sides changed, to different outcomes."""
 
     keys: KeyArray
-    base: _Lookup
-    ours: _Lookup
-    theirs: _Lookup
+    base: _Side
+    ours: _Side
+    theirs: _Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,51 +109,70 @@ class TreePlan:
     flipped: bool = False
     upserts: Sequence[Entries] = ()
     removes: Sequence[KeyArray] = ()
-    contested: Sequence[_Contested] = ()
+    contested: Sequence[Contested] = ()
 
 
 def plan_merge(base: NodeRef | None, ours: NodeRef | None, theirs: NodeRef | None, source: NodeSource) -> TreePlan:
+    """Find out what a merge would do, without doing it."""
     if same_root(base, theirs) or same_root(ours, theirs):
         return TreePlan(ours)
     if same_root(base, ours):
         return TreePlan(theirs)
-    flipped, changes = _smaller(base, ours, theirs, source)
+    flipped, blocks = _smaller(base, ours, theirs, source)
     target = theirs if flipped else ours
     upserts: list[Entries] = []
     removes: list[KeyArray] = []
-    contested: list[_Contested] = []
-    for change in changes:
-        was = _interleaved(change.removed, change.old)
-        becomes = _interleaved(change.added, change.new)
-        keys = np.union1d(was.keys, becomes.keys)
+    contested: list[Contested] = []
+    for block in blocks:
+        keys = block.keys
+        edited = _Side(block.after, block.present)
         found = find(target, keys, source)
-        before, after = _Lookup(keys, was), _Lookup(keys, becomes)
-        starts = np.concatenate([[0], np.cumsum([leaf.count for leaf in found.leaves], dtype=np.int64)])
-        there = (starts[found.leaf] + found.position)[found.present]
-        other = _Lookup(keys, pick(found.leaves, there) if len(there) else Entries.empty(becomes.rank))
-        untouched = ~other.differs(before)
-        mine, has = after.take(np.flatnonzero(untouched))
-        upserts.append(mine)
-        removes.append(keys[untouched][~has])
-        fight = np.flatnonzero(~untouched & other.differs(after))
-        if len(fight):
-            sides = [_Lookup(keys[fight], side.take(fight)[0]) for side in (before, other, after)]
-            if flipped:
-                sides[1:] = sides[:0:-1]
-            contested.append(_Contested(keys[fight], *sides))
+        other = _digests(found, len(keys))
+        # Nothing hashes to zeros, which stand for an absent key.
+        untouched = ~digests_differ(other, block.before)
+        mine = edited.take(untouched)
+        upserts.append(mine.entries)
+        removes.append(keys[untouched][~mine.present])
+        after = np.zeros_like(other)
+        after[block.present] = block.after.digests
+        fight = ~untouched & digests_differ(other, after)
+        if fight.any():
+            at = keys[fight]
+            sides = [_found(find(target, at, source)), edited.take(fight)]
+            contested.append(Contested(at, _found(find(base, at, source)), *(sides[::-1] if flipped else sides)))
     return TreePlan(target, flipped, upserts, removes, contested)
+
+
+def _places(found: Found) -> npt.NDArray[np.int64]:
+    """Return the places of the keys that were found, counted through all leaves."""
+    starts = np.cumsum([0, *(leaf.count for leaf in found.leaves)], dtype=np.int64)
+    places: npt.NDArray[np.int64] = (starts[found.leaf] + found.position)[found.present]
+    return places
+
+
+def _digests(found: Found, n: int) -> Digests:
+    """Return the digests of n keys that were looked for; zeros where there is none."""
+    digests = np.zeros((n, 20), np.uint8)
+    if found.present.any():
+        digests[found.present] = np.concatenate([leaf.entries.digests for leaf in found.leaves])[_places(found)]
+    return digests
+
+
+def _found(found: Found) -> _Side:
+    places = _places(found)
+    return _Side(pick(found.leaves, places) if len(places) else Entries.empty(0), found.present)
 
 
 def _smaller(
     base: NodeRef | None, ours: NodeRef | None, theirs: NodeRef | None, source: NodeSource
-) -> tuple[bool, list[TreeChange]]:
-    """Return whether ours changed less than theirs, and the changes of the side that changed less.
+) -> tuple[bool, list[Edits]]:
+    """Return whether ours changed less than theirs, and the edits of the side that changed less.
 
     Theirs is taken if it fits in one block. Beyond that, blocks of both are drawn in turn until one side has no more, so that
     a huge import on either side costs no more than what happened on the other.
     """
-    of_theirs, of_ours = diff_trees(base, theirs, source), diff_trees(base, ours, source)
-    theirs_drawn, ours_drawn = list(islice(of_theirs, 2)), list[TreeChange]()
+    of_theirs, of_ours = edits_between(base, theirs, source), edits_between(base, ours, source)
+    theirs_drawn, ours_drawn = list(islice(of_theirs, 2)), list[Edits]()
     if len(theirs_drawn) < 2:
         return False, theirs_drawn
     while True:
@@ -180,24 +183,16 @@ def _smaller(
             drawn.append(block)
 
 
-def _interleaved(a: Entries, b: Entries) -> Entries:
-    """Join two sorted runs of entries into one."""
-    if not len(a) or not len(b):
-        return a if len(a) else b
-    joined = Entries.concat([a, b])
-    return joined.take(np.argsort(joined.keys, kind="stable"))
-
-
 def carry_out(plan: TreePlan, labels: Labels, arbiter: Arbiter, source: NodeSource, sink: NodeSink) -> NodeRef | None:
     """Have conflicts decided, and apply what follows."""
     upserts, removes = list(plan.upserts), list(plan.removes)
     edits = Resolution.OURS if plan.flipped else Resolution.THEIRS  # which decision means an edit of the target
     for block in plan.contested:
         decisions = [arbiter.of_key(conflict) for conflict in _conflicts(block, labels)]
-        chosen = np.flatnonzero([d is edits for d in decisions])
-        taken, present = (block.ours if plan.flipped else block.theirs).take(chosen)
-        upserts.append(taken)
-        removes += [block.keys[chosen[~present]], block.keys[[d is Resolution.REMOVE for d in decisions]]]
+        chosen = np.array([decision is edits for decision in decisions])
+        taken = (block.ours if plan.flipped else block.theirs).take(chosen)
+        upserts.append(taken.entries)
+        removes += [block.keys[chosen][~taken.present], block.keys[[d is Resolution.REMOVE for d in decisions]]]
     upserts = [part for part in upserts if len(part)]
     removes = [part for part in removes if len(part)]
     if not upserts and not removes:
@@ -210,9 +205,9 @@ def carry_out(plan: TreePlan, labels: Labels, arbiter: Arbiter, source: NodeSour
     return apply_edits(plan.target, joined, gone, source, sink)
 
 
-def _conflicts(block: _Contested, labels: Labels) -> Iterator[RawConflict]:
-    for i, key in enumerate(_decoded(block.keys, labels)):
-        entries = [side.entry(i) for side in (block.base, block.ours, block.theirs)]
+def _conflicts(block: Contested, labels: Labels) -> Iterator[RawConflict]:
+    rows = zip(block.base.each(), block.ours.each(), block.theirs.each(), strict=True)
+    for key, entries in zip(_decoded(block.keys, labels), rows, strict=True):
         sides = [
             None if entry is None else RawSide.of_entry(entry, *of)
             for entry, of in zip(entries, labels.sides, strict=True)
