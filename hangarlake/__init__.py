@@ -1,1 +1,80 @@
-"""Hangarlake: git for array data, on any bucket, with no server."""
+"""Hangarlake: git for array data, on any bucket, with no server.
+
+Point it at a bucket URL and it is a versioned repository of arrays. ``Repository.create`` and ``Repository.open`` are
+the way in; everything else is reached from there.
+"""
+
+from hangarlake.checkout import Checkout
+from hangarlake.columns.column import Column, WritableColumn
+from hangarlake.columns.lazy import LazyArray
+from hangarlake.conflicts import Conflict
+from hangarlake.diffs import ColumnDiff, Diff
+from hangarlake.errors import (
+    AmbiguousRevisionError,
+    BranchExistsError,
+    CommitConflictError,
+    CorruptionError,
+    DataNotLocalError,
+    HangarlakeError,
+    MergeConflictError,
+    NodeExistsError,
+    NodeNotFoundError,
+    NothingToCommitError,
+    ObjectNotFoundError,
+    PushRejectedError,
+    ReadOnlyError,
+    RepositoryExistsError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    SampleNotFoundError,
+    SchemaError,
+    StorageError,
+    UnsafeStoreError,
+    UnsupportedFormatError,
+    WriterLockedError,
+)
+from hangarlake.records.models import Author, Commit, RefEntry
+from hangarlake.repository import Repository
+from hangarlake.statistics import Stats
+from hangarlake.write_checkout import WriteCheckout
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AmbiguousRevisionError",
+    "Author",
+    "BranchExistsError",
+    "Checkout",
+    "Column",
+    "ColumnDiff",
+    "Commit",
+    "CommitConflictError",
+    "Conflict",
+    "CorruptionError",
+    "DataNotLocalError",
+    "Diff",
+    "HangarlakeError",
+    "LazyArray",
+    "MergeConflictError",
+    "NodeExistsError",
+    "NodeNotFoundError",
+    "NothingToCommitError",
+    "ObjectNotFoundError",
+    "PushRejectedError",
+    "ReadOnlyError",
+    "RefEntry",
+    "Repository",
+    "RepositoryExistsError",
+    "RepositoryNotFoundError",
+    "RevisionNotFoundError",
+    "SampleNotFoundError",
+    "SchemaError",
+    "Stats",
+    "StorageError",
+    "UnsafeStoreError",
+    "UnsupportedFormatError",
+    "WritableColumn",
+    "WriteCheckout",
+    "WriterLockedError",
+    "__version__",
+]

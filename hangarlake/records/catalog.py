@@ -207,7 +207,7 @@ class Catalog:
         return digest(self.logical_text.encode())
 
     def physical(self) -> dict[str, Any]:
-        """Line 2 of the object: where roots lie, and preferred encodings."""
+        """Line 2 of the object: where roots lie, and preferred encodings. A root that is only staged is inlined as nothing."""
         roots: dict[str, Any] = {}
         encodings: dict[str, Any] = {}
         for name, node in self.nodes.items():
@@ -215,7 +215,7 @@ class Catalog:
                 if node.root.pack is not None:
                     roots[name] = {"pack": node.root.pack.hex(), "offset": node.root.offset, "length": node.root.length}
                 else:
-                    roots[name] = {"inline": base64.b64encode(self.inlined[node.root.id]).decode()}
+                    roots[name] = {"inline": base64.b64encode(self.inlined.get(node.root.id, b"")).decode()}
             if not isinstance(node, GroupNode) and node.encoding:
                 encodings[name] = dict(node.encoding)
         return {"encodings": encodings, "roots": roots}

@@ -193,7 +193,7 @@ class Entries:
 
     @property
     def rank(self) -> int:
-        return self.shapes.shape[1]
+        return int(self.shapes.shape[1])
 
     @property
     def nbytes(self) -> int:

@@ -125,7 +125,7 @@ def encode_keys(keys: Iterable[object]) -> KeyArray:
         if keys.dtype.kind == "i" or (keys.dtype.kind == "u" and keys.dtype.itemsize < 8):
             return _encode_ints(keys.astype(np.int64))
         keys = keys.tolist()
-    listed = keys if isinstance(keys, list) else list(keys)
+    listed: list[Any] = keys if isinstance(keys, list) else list(keys)
     if not listed:
         return np.empty(0, "S1")
     kinds = set(map(type, listed))
@@ -157,7 +157,7 @@ def decode_keys(keys: KeyArray) -> list[Any]:
         return []
     matrix = byte_matrix(keys)
     if keys.itemsize <= 9 and bool((matrix[:, 0] == INT_TAG[0]).all()):
-        return decode_ints(keys).tolist()
+        return list(decode_ints(keys).tolist())
     listed = keys.tolist()
     if not matrix_has_pairs(matrix):
         return [k[1:].decode() if k[0] == 0x20 else decode_key(k) for k in listed]

@@ -269,13 +269,13 @@ def _assemble(parts: tuple[bytes, bytes, bytes, bytes], physical: bytes) -> byte
     return start + check + body
 
 
-def encode_leaf(leaf: Leaf) -> bytes:
-    """Return the stored bytes of a leaf. Pending chunks must have been given their places before."""
+def encode_leaf(leaf: Leaf, *, staged: bool = False) -> bytes:
+    """Return the stored bytes of a leaf. Unless it is only `staged`, pending chunks must have been given their places before."""
     entries = leaf.entries
     table = entries.table
     n, m = len(entries), len(table)
     packs = table.packs
-    if (packs == PENDING).any():
+    if not staged and (packs == PENDING).any():
         raise ValueError("a leaf with pending chunks cannot be stored")
     direct = bool(
         n == m
@@ -351,8 +351,8 @@ def _content_size(frame: memoryview) -> int:
     return int.from_bytes(frame[at : at + width], "little") + (256 if width == 2 else 0)
 
 
-def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = "") -> Node:
-    """Decode and verify a stored node.
+def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = "", *, staged: bool = False) -> Node:
+    """Decode and verify a stored node; only where it is `staged` may chunks and children be pending.
 
     Raises
     ------
@@ -361,7 +361,7 @@ def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = 
     """
     view = memoryview(data)
     try:
-        return _decode(view, ref)
+        return _decode(view, ref, staged)
     except (ValueError, IndexError, KeyError, RuntimeError, TypeError, OverflowError) as error:
         where = f"{ref.key}, offset {ref.offset}" if ref.pack is not None else "an inlined node"
         raise CorruptionError(
@@ -369,7 +369,7 @@ def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = 
         ) from error
 
 
-def _decode(view: memoryview, ref: NodeRef) -> Node:
+def _decode(view: memoryview, ref: NodeRef, staged: bool) -> Node:
     if len(view) < HEADER_BYTES or bytes(view[:4]) != MAGIC:
         raise ValueError("it does not start as a node")
     if bytes(view[24:32]) != blake3(b"".join((view[:24], view[32:]))).digest(8):
@@ -395,9 +395,11 @@ def _decode(view: memoryview, ref: NodeRef) -> Node:
     digests = np.frombuffer(bytes(d), np.uint8).reshape(n, 20)
     if level:
         counts = _from_planes(memoryview(s), "<u8", n)
-        return Inner(level, _decode_children(physical, n, keys, digests, counts, ref), ref.id, int(counts.sum()))
+        return Inner(
+            level, _decode_children(physical, n, keys, digests, counts, ref, staged), ref.id, int(counts.sum())
+        )
     shapes = _from_planes(memoryview(s), "<u8", n * rank).reshape(n, rank) if rank else np.empty((n, 0), np.uint64)
-    return Leaf(_decode_entries(physical, n, keys, digests, shapes), ref.id)
+    return Leaf(_decode_entries(physical, n, keys, digests, shapes, staged), ref.id)
 
 
 def _pack_ids(physical: memoryview, start: int, count: int) -> tuple[bytes, ...]:
@@ -407,7 +409,9 @@ def _pack_ids(physical: memoryview, start: int, count: int) -> tuple[bytes, ...]
     return tuple(ids[i : i + 32] for i in range(0, 32 * count, 32))
 
 
-def _decode_entries(physical: memoryview, n: int, keys: KeyArray, digests: Digests, shapes: U64) -> Entries:
+def _decode_entries(
+    physical: memoryview, n: int, keys: KeyArray, digests: Digests, shapes: U64, staged: bool
+) -> Entries:
     m, p, e, flags = (int.from_bytes(physical[i : i + 4], "little") for i in (0, 4, 8, 12))
     direct = flags & 1
     pack_ids = _pack_ids(physical, 16, p)
@@ -433,7 +437,11 @@ def _decode_entries(physical: memoryview, n: int, keys: KeyArray, digests: Diges
     if at + e != len(physical):
         raise ValueError("its physical part has the wrong size")
     encodings = _encodings(bytes(physical[at:]))
-    if m and (int(packs.max()) >= p or int(packs.min()) < SOLO or int(encoding.max()) >= len(encodings)):
+    if m and (
+        int(packs.max()) >= p
+        or int(packs.min()) < (PENDING if staged else SOLO)
+        or int(encoding.max()) >= len(encodings)
+    ):
         raise ValueError("its chunk table points outside")
     if int(rows.max()) >= m:
         raise ValueError("an entry points outside the chunk table")
@@ -456,7 +464,9 @@ def _encodings(data: bytes) -> tuple[str, ...]:
     return known
 
 
-def _decode_children(physical: memoryview, n: int, keys: KeyArray, ids: Digests, counts: U64, ref: NodeRef) -> Children:
+def _decode_children(
+    physical: memoryview, n: int, keys: KeyArray, ids: Digests, counts: U64, ref: NodeRef, staged: bool
+) -> Children:
     p = int.from_bytes(physical[:4], "little")
     pack_ids = _pack_ids(physical, 8, p)
     at = 8 + 32 * p
@@ -467,10 +477,13 @@ def _decode_children(physical: memoryview, n: int, keys: KeyArray, ids: Digests,
     lengths = _from_planes(physical[at + 10 * n :], "<u4", n)
     here = packs == _THIS_PACK
     if here.any():
-        if ref.pack is None:
+        if ref.pack is not None:
+            packs = np.where(here, len(pack_ids), packs).astype(np.int32)
+            pack_ids = (*pack_ids, ref.pack)
+        elif staged:
+            packs = np.where(here, PENDING, packs).astype(np.int32)
+        else:
             raise ValueError("it refers to its own tree pack, and has none")
-        packs = np.where(here, len(pack_ids), packs).astype(np.int32)
-        pack_ids = (*pack_ids, ref.pack)
     if int(packs.max()) >= len(pack_ids):
         raise ValueError("a child points outside its packs")
     return Children(keys, ids, counts, packs, offsets, lengths, pack_ids)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from hangarlake.errors import CorruptionError
-from hangarlake.records.node import Node, NodeRef, decode_node
+from hangarlake.records.node import Inner, Node, NodeRef, decode_node
 from hangarlake.storage.base import ByteRange, ObjectStore
 
 __all__ = ["NodeStore", "StagedNodes"]
@@ -121,23 +121,75 @@ class StagedNodes:
     """New nodes of a write checkout on top of the nodes of a bucket: a node source and sink.
 
     Not thread-safe: it belongs to one writer.
+
+    Attributes
+    ----------
+    new : dict of bytes to Node
+        Nodes in memory.
+    spilled : set of bytes
+        Ids of nodes that `fetch` finds (in the staging file).
     """
 
-    def __init__(self, base: NodeStore) -> None:
+    def __init__(self, base: NodeStore, fetch: Callable[[Sequence[NodeRef]], list[Node]] | None = None) -> None:
         self._base = base
+        self._fetch = fetch
         self.new: dict[bytes, Node] = {}
+        self.spilled: set[bytes] = set()
+        self.nbytes = 0
 
     def get_nodes(self, refs: Sequence[NodeRef]) -> list[Node]:
-        new = self.new
-        if not new:
+        new, spilled = self.new, self.spilled
+        if not new and not spilled:
             return self._base.get_nodes(refs)
         out = [new.get(ref.id) for ref in refs]
-        wanted = [ref for ref, node in zip(refs, out, strict=True) if node is None]
-        if wanted:
-            fetched = iter(self._base.get_nodes(wanted))
-            out = [next(fetched) if node is None else node for node in out]
+        for wanted, fetch in (
+            ([ref for ref, node in zip(refs, out, strict=True) if node is None and ref.id in spilled], self._fetch),
+            (
+                [ref for ref, node in zip(refs, out, strict=True) if node is None and ref.id not in spilled],
+                self._base.get_nodes,
+            ),
+        ):
+            if wanted and fetch is not None:
+                fetched = dict(zip((ref.id for ref in wanted), fetch(wanted), strict=True))
+                out = [fetched.get(ref.id) if node is None else node for ref, node in zip(refs, out, strict=True)]
         return [node for node in out if node is not None]
 
     def add_node(self, node: Node) -> NodeRef:
-        self.new[node.id] = node
+        if node.id not in self.new:
+            self.new[node.id] = node
+            self.nbytes += node.nbytes
         return NodeRef(node.id, node.level, node.count)
+
+    def is_new(self, ref: NodeRef) -> bool:
+        """Whether a reference leads to a staged node."""
+        return ref.pack is None and (ref.id in self.new or ref.id in self.spilled)
+
+    def reachable(self, roots: Iterable[NodeRef]) -> list[Node]:
+        """Return the nodes in memory that the trees of `roots` use, and forget the others: edits leave them behind."""
+        kept: dict[bytes, Node] = {}
+        frontier = [ref for ref in roots if self.is_new(ref)]
+        while frontier:
+            ref = frontier.pop()
+            node = self.new.get(ref.id)
+            if ref.id in kept or (node is None and ref.id not in self.spilled):
+                continue
+            if node is None:
+                continue  # a spilled node has nothing but spilled nodes below it
+            kept[ref.id] = node
+            if isinstance(node, Inner):
+                frontier += [ref for ref in node.children.refs(node.level - 1) if self.is_new(ref)]
+        self.new = kept
+        self.nbytes = sum(node.nbytes for node in kept.values())
+        return list(kept.values())
+
+    def spill(self, ids: Iterable[bytes]) -> None:
+        """Drop nodes from memory that `fetch` finds from now on."""
+        self.spilled.update(ids)
+        self.new = {}
+        self.nbytes = 0
+
+    def clear(self) -> None:
+        """Forget everything that was staged."""
+        self.new = {}
+        self.spilled = set()
+        self.nbytes = 0

@@ -1,8 +1,8 @@
 """Merkle search trees (prolly trees): ordered maps whose id is a function of their content.
 
-Pure functions over nodes; I/O happens behind a :class:`NodeSource`, new nodes go to a :class:`NodeSink`. The cutting of nodes at content-defined
-boundaries follows the idea of Auvolat & Taïani's Merkle search trees (2019) and of Noms' prolly trees, with boundaries chosen by keys alone
-(``docs/format.md`` §6), so changing values never moves a boundary.
+Pure functions over nodes; I/O happens behind a :class:`NodeSource`, new nodes go to a :class:`NodeSink`. The cutting of nodes at
+content-defined boundaries follows the idea of Auvolat & Taïani's Merkle search trees (2019) and of Noms' prolly trees, with
+boundaries chosen by keys alone (``docs/format.md`` §6), so changing values never moves a boundary.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def cut_points(keys: KeyArray, level: int) -> list[int]:
     if n < least:
         return []
     ends = (np.flatnonzero(hash_keys(keys, level) % np.uint64(modulus) == 0) + 1).tolist()
-    cuts = []
+    cuts: list[int] = []
     start = 0
     while True:
         at = bisect_left(ends, start + least)

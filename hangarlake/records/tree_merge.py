@@ -193,16 +193,15 @@ def carry_out(plan: TreePlan, labels: Labels, arbiter: Arbiter, source: NodeSour
         taken = (block.ours if plan.flipped else block.theirs).take(chosen)
         upserts.append(taken.entries)
         removes += [block.keys[chosen][~taken.present], block.keys[[d is Resolution.REMOVE for d in decisions]]]
-    upserts = [part for part in upserts if len(part)]
-    removes = [part for part in removes if len(part)]
-    if not upserts and not removes:
+    if not any(map(len, upserts)) and not any(map(len, removes)):
         return plan.target
-    joined = Entries.empty(0)
-    if upserts:
-        joined = Entries.concat(upserts)
-        joined = joined.take(np.argsort(joined.keys, kind="stable")) if len(upserts) > 1 else joined
-    gone = np.sort(np.concatenate(removes)) if removes else np.empty(0, "S1")
-    return apply_edits(plan.target, joined, gone, source, sink)
+    joined = Entries.empty(upserts[0].rank)  # empty parts may lack the rank, but the first comes from a diff
+    filled = [part for part in upserts if len(part)]
+    if filled:
+        joined = Entries.concat(filled)
+    if len(filled) > 1:
+        joined = joined.take(np.argsort(joined.keys, kind="stable"))
+    return apply_edits(plan.target, joined, np.sort(np.concatenate(removes)), source, sink)
 
 
 def _conflicts(block: Contested, labels: Labels) -> Iterator[RawConflict]:

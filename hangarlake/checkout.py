@@ -1,0 +1,254 @@
+"""Checkouts: lazy, read-only views of one commit."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hangarlake.chunks.reader import ChunkReader
+from hangarlake.columns.column import Column
+from hangarlake.columns.lookup import HotNodes
+from hangarlake.columns.reading import PendingChunks
+from hangarlake.errors import NodeNotFoundError
+from hangarlake.records.catalog import Catalog, ColumnNode
+from hangarlake.records.models import Commit
+from hangarlake.records.tree import NodeSource
+from hangarlake.session import Session, Snapshot
+
+if TYPE_CHECKING:
+    from hangarlake.repository import Repository
+
+__all__ = ["Checkout", "NodeViews"]
+
+ViewT = TypeVar("ViewT")
+
+
+class NodeViews(Mapping[str, ViewT], Generic[ViewT]):
+    """The columns (or arrays) of a checkout by name."""
+
+    def __init__(self, checkout: BaseCheckout, kind: str) -> None:
+        self._checkout = checkout
+        self._kind = kind
+
+    def __getitem__(self, name: str) -> ViewT:
+        node = self._checkout.catalog_nodes.get(name)
+        if node is None or node.type != self._kind:
+            raise self._checkout.absent(name, self._kind)
+        view: ViewT = self._checkout.view(name)
+        return view
+
+    def __contains__(self, name: object) -> bool:
+        node = self._checkout.catalog_nodes.get(name) if isinstance(name, str) else None
+        return node is not None and node.type == self._kind
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, node in sorted(self._checkout.catalog_nodes.items()) if node.type == self._kind)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<{self._kind}s: {', '.join(self) or 'none'}>"
+
+
+class BaseCheckout:
+    """What read and write checkouts have in common."""
+
+    _session: Session
+    _views: dict[str, Any]
+    _closed = False
+
+    # ---- what columns need of their checkout ------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> NodeSource:
+        """Where tree nodes come from (internal)."""
+        return self._session.nodes
+
+    @property
+    def chunks(self) -> ChunkReader:
+        """What reads chunks (internal)."""
+        return self._session.chunks
+
+    @property
+    def hot(self) -> HotNodes:
+        """What finds single keys (internal)."""
+        return self._session.hot
+
+    @property
+    def pending(self) -> PendingChunks | None:
+        """Chunks that are not in the bucket yet (internal)."""
+        return None
+
+    @property
+    def catalog_nodes(self) -> Mapping[str, Any]:
+        """The nodes of the catalog by name (internal)."""
+        self._check_open()
+        return self._catalog_nodes()
+
+    def _catalog_nodes(self) -> Mapping[str, Any]:
+        raise TypeError("a checkout has a catalog")  # both kinds of checkout define it
+
+    def column_node(self, name: str) -> ColumnNode:
+        """Return the record of a column (internal).
+
+        Raises
+        ------
+        NodeNotFoundError
+        ValueError
+            If the checkout is closed.
+        """
+        node = self.catalog_nodes.get(name)
+        if not isinstance(node, ColumnNode):
+            raise self.absent(name, "column")
+        return node
+
+    def absent(self, name: object, kind: str = "column or array") -> NodeNotFoundError:
+        """Return the error for a name that is not there, telling which are (internal)."""
+        names = sorted(self._catalog_nodes())
+        there = (
+            f"there are {', '.join(map(repr, names[:8]))}{' …' if len(names) > 8 else ''}"
+            if names
+            else "it holds nothing yet"
+        )
+        return NodeNotFoundError(f"{self._where()} has no {kind} {name!r}; {there}")
+
+    def _where(self) -> str:
+        return "the checkout"
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self._where()} is closed; open another checkout")
+
+    def view(self, name: str) -> Any:
+        """Return the column or array of a name (internal)."""
+        self._check_open()
+        view = self._views.get(name)
+        if view is None:
+            node = self.catalog_nodes.get(name)
+            if node is None:
+                raise self.absent(name)
+            view = self._views[name] = self._make_view(name, node)
+        return view
+
+    def _make_view(self, name: str, node: Any) -> Any:
+        if isinstance(node, ColumnNode):
+            return Column(self, name)
+        raise self.absent(name, "column")
+
+    # ---- what a person uses -----------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> NodeViews[Column]:
+        """The columns by name."""
+        return NodeViews(self, "column")
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a column or array (``co["images"]``), a value (``co["images", "0001"]``), or a tuple of
+        values of one key in several columns (``co[["images", "labels"], "0001"]``)."""
+        self._check_open()
+        if isinstance(key, str):
+            return self.view(key)
+        if isinstance(key, tuple) and len(key) >= 2:
+            names, *rest = key
+            sample = rest[0] if len(rest) == 1 else tuple(rest)
+            if isinstance(names, list):
+                return tuple(self.view(name)[sample] for name in names)
+            return self.view(names)[sample]
+        raise TypeError(f"a checkout is indexed by a name, (name, key) or ([names], key), not {key!r}")
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.catalog_nodes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.catalog_nodes))
+
+    def __len__(self) -> int:
+        return len(self.catalog_nodes)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _table(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{node.type}</td><td>{node.count:,}</td></tr>"
+            for name, node in sorted(self._catalog_nodes().items())
+        )
+        return f"<table><tr><th>name</th><th>type</th><th>entries</th></tr>{rows}</table>"
+
+
+class Checkout(BaseCheckout):
+    """A read-only view of one commit. Nothing is fetched before it is touched.
+
+    Any number may be open at once, in any processes; each may be used from several threads. Pickles to the URL,
+    its options and the commit (so a pickle holds ``storage_options``: treat it as you treat them).
+    """
+
+    def __init__(self, repository: Repository, snapshot: Snapshot, branch: str | None) -> None:
+        self._repository = repository
+        self._session = repository._session
+        self._snapshot = snapshot
+        self._branch = branch
+        self._views = {}
+
+    def _catalog_nodes(self) -> Mapping[str, Any]:
+        return self._snapshot.catalog.nodes
+
+    def _where(self) -> str:
+        return f"the checkout of {self._snapshot.commit.id[:12]}"
+
+    @property
+    def commit(self) -> Commit:
+        """The commit that is looked at."""
+        return self._snapshot.commit
+
+    @property
+    def branch(self) -> str | None:
+        """The branch by which it was opened, if it was one."""
+        return self._branch
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The repository's own attributes at this commit (a copy)."""
+        self._check_open()
+        return dict(self._snapshot.catalog.attrs)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog of the commit (internal)."""
+        return self._snapshot.catalog
+
+    @property
+    def repository(self) -> Repository:
+        """The repository that this is a view of."""
+        return self._repository
+
+    def close(self) -> None:
+        """Close the view; using it afterwards raises ValueError."""
+        self._closed = True
+        self._views = {}
+
+    def __enter__(self) -> Checkout:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_checkout, (self._repository, self._snapshot.commit.id, self._branch)
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted(self._snapshot.catalog.nodes)) or "nothing yet"
+        branch = f" ({self._branch})" if self._branch else ""
+        return f"<Checkout {self._snapshot.commit.id[:12]}{branch} of {self._session.url}: {names}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<p><b>Checkout</b> {self._snapshot.commit.id[:12]} {html.escape(self._branch or '')}</p>{self._table()}"
+        )
+
+
+def _open_checkout(repository: Repository, commit_id: str, branch: str | None) -> Checkout:
+    return Checkout(repository, repository._session.snapshot_of(commit_id), branch)

@@ -1,0 +1,568 @@
+"""Columns as a person holds them: dict-like views of samples, read-only or writable."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from hangarlake.chunks.reader import ChunkReader
+from hangarlake.columns.lazy import LazyArray
+from hangarlake.columns.lookup import HotNodes, Place
+from hangarlake.columns.reading import PendingChunks, SampleReader
+from hangarlake.columns.samples import describe, restore
+from hangarlake.columns.scan import scan_tree
+from hangarlake.columns.stage import REMOVED, ColumnStage
+from hangarlake.errors import ReadOnlyError, SampleNotFoundError, SchemaError
+from hangarlake.records.catalog import ColumnNode, ColumnSchema
+from hangarlake.records.keys import FlatKey, decode_keys, encode_key, encode_keys
+from hangarlake.records.node import NodeRef
+from hangarlake.records.tree import NodeSource, find, iter_leaves
+
+__all__ = ["Column", "ColumnOwner", "WritableColumn"]
+
+# From this many keys on, a batch is looked up by whole levels of the tree instead of key by key.
+_MANY = 4096
+
+
+class ColumnOwner(Protocol):
+    """What a column needs of its checkout."""
+
+    @property
+    def nodes(self) -> NodeSource: ...
+
+    @property
+    def chunks(self) -> ChunkReader: ...
+
+    @property
+    def hot(self) -> HotNodes: ...
+
+    @property
+    def pending(self) -> PendingChunks | None: ...
+
+    def column_node(self, name: str) -> ColumnNode:
+        """Return the column's node, or raise if the checkout is closed or the column gone."""
+
+    def __getitem__(self, key: Any) -> Any: ...
+
+
+class Column(Mapping[Any, Any]):
+    """One column of a commit: a read-only mapping from keys to samples, in key order (integers before strings).
+
+    Looking at it reads only the records and chunks that are touched. May be used from several threads, and pickles
+    with its checkout.
+    """
+
+    def __init__(self, owner: ColumnOwner, name: str) -> None:
+        self._owner = owner
+        self._name = name
+        node = owner.column_node(name)
+        self._reader = SampleReader(name, node.schema, owner.chunks, owner.pending)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_column, (self._owner, self._name)
+
+    # ---- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def _node(self) -> ColumnNode:
+        return self._owner.column_node(self._name)
+
+    @property
+    def name(self) -> str:
+        """The name in its commit."""
+        return self._name
+
+    @property
+    def schema(self) -> ColumnSchema:
+        """Kind, dtype, shape, and whether shapes vary and keys are nested."""
+        return self._node.schema
+
+    @property
+    def kind(self) -> str:
+        """``ndarray``, ``str``, ``bytes`` or ``json``."""
+        return self.schema.kind
+
+    @property
+    def shape(self) -> tuple[int | None, ...] | None:
+        """Of each sample; the maximum where shapes vary (``None``: unbounded). ``None`` for other kinds than ndarray."""
+        return self.schema.shape if self.kind == "ndarray" else None
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """Of the samples; ``None`` for other kinds than ndarray."""
+        return self.schema.np_dtype if self.kind == "ndarray" else None
+
+    @property
+    def variable_shape(self) -> bool:
+        """Whether samples differ in shape."""
+        return self.schema.variable_shape
+
+    @property
+    def nested(self) -> bool:
+        """Whether a sample has sub-samples."""
+        return self.schema.nested
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """The preferred encoding of new chunks (advisory)."""
+        return dict(self._node.encoding)
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """Attributes of the column."""
+        return dict(self._node.attrs)
+
+    @property
+    def nbytes(self) -> int:
+        """Raw bytes of all samples, from the records alone."""
+        schema = self.schema
+        itemsize = schema.np_dtype.itemsize
+        if not schema.variable_shape:
+            return len(self) * math.prod(n or 0 for n in schema.shape) * itemsize
+        leaves = iter_leaves(self._root(), self._owner.nodes)
+        return sum(int(leaf.entries.shapes.prod(axis=1, dtype=np.uint64).sum()) for leaf in leaves) * itemsize
+
+    # ---- finding ----------------------------------------------------------------------------------------------------
+
+    def _root(self) -> NodeRef | None:
+        """The tree that holds everything (a writer folds what is staged first)."""
+        return self._node.root
+
+    def _find(self, key: bytes) -> Place | None:
+        return self._owner.hot.find(self._node.root, key)
+
+    def _place(self, key: object) -> Place:
+        place = self._find(self._encode(key))
+        if place is None:
+            raise self._absent(key)
+        return place
+
+    def _encode(self, key: object) -> bytes:
+        if isinstance(key, tuple) and not self.schema.nested:
+            raise SchemaError(f"column {self._name!r} is flat: a key is a str or an int, not a tuple ({key!r})")
+        return encode_key(key)
+
+    def _absent(self, key: object) -> SampleNotFoundError:
+        other: object = str(key) if isinstance(key, int | np.integer) else None
+        if isinstance(key, str) and key.lstrip("-").isdigit() and len(key) < 19:
+            other = int(key)
+        hint = ""
+        if other is not None and self._find(encode_key(other)) is not None:
+            hint = f"; there is one under {other!r} ({type(other).__name__})"
+        return SampleNotFoundError(f"column {self._name!r} has no sample {key!r}{hint}")
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            return self._find(self._encode(key)) is not None
+        except SchemaError:
+            return False
+
+    def __len__(self) -> int:
+        return self._node.count
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for leaf in iter_leaves(self._root(), self._owner.nodes):
+            yield from decode_keys(leaf.keys)
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return one sample: an ndarray (a copy), ``str``, ``bytes``, or a JSON value.
+
+        Raises
+        ------
+        SampleNotFoundError
+        CorruptionError
+        """
+        return self._reader.at(self._place(key))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return one sample, or `default` if there is none."""
+        try:
+            return self[key]
+        except SampleNotFoundError:
+            return default
+
+    def values(self) -> _Values:  # type: ignore[override]  # reads batch by batch instead of key by key
+        """Return a view of all samples in key order."""
+        return _Values(self)
+
+    def items(self) -> _Items:  # type: ignore[override]  # reads batch by batch instead of key by key
+        """Return a view of all (key, sample) pairs in key order."""
+        return _Items(self)
+
+    def batch(self, keys: Iterable[Any]) -> Any:
+        """Return many samples with one planned read.
+
+        Parameters
+        ----------
+        keys : iterable
+            In any order; repetitions are fine.
+
+        Returns
+        -------
+        ndarray, shape (n, *sample shape)
+            For ndarray columns of fixed shape.
+        list
+            For all others.
+
+        Raises
+        ------
+        SampleNotFoundError
+            Naming the first key that is absent.
+        """
+        listed: Any = keys if isinstance(keys, list | range | np.ndarray) else list(keys)
+        if len(listed) > _MANY:
+            return self._batch_many(listed)
+        encoded = self._encode_all(listed)
+        places = self._find_all(encoded)
+        for i, place in enumerate(places):
+            if place is None:
+                raise self._absent(_nth(listed, i))
+        return self._reader.gather(places)  # type: ignore[arg-type]  # no place is None here
+
+    def _encode_all(self, keys: Any) -> list[bytes]:
+        if not self.schema.nested and any(isinstance(key, tuple) for key in keys):
+            raise SchemaError(f"column {self._name!r} is flat: a key is a str or an int, not a tuple")
+        encoded: list[bytes] = encode_keys(keys).tolist()
+        return encoded
+
+    def _find_all(self, keys: list[bytes]) -> list[Place | None]:
+        hot, root = self._owner.hot, self._node.root
+        hot.warm(root, keys)
+        return [hot.find(root, key) for key in keys]
+
+    def _batch_many(self, keys: Any) -> Any:
+        encoded = encode_keys(keys)
+        unique, inverse = np.unique(encoded, return_inverse=True)
+        found = find(self._root(), unique, self._owner.nodes)
+        if not found.present.all():
+            missing = ~found.present[inverse]
+            raise self._absent(_nth(keys, int(np.flatnonzero(missing)[0])))
+        entries = found.entries().take(inverse)
+        return self._reader.values(entries) if self.schema.variable_shape else self._reader.stacked(entries)
+
+    def scan(
+        self, *, order: Literal["storage", "key"] = "storage", batch: int | None = None
+    ) -> Iterator[tuple[list[Any], Any]]:
+        """Go through everything the fastest way.
+
+        Parameters
+        ----------
+        order : "storage" or "key"
+            ``"storage"`` reads each chunk once, so keys come in no particular order where they were not written in
+            key order.
+        batch : int, optional
+            Samples at a time (the last batch may be smaller); by default what reads best.
+
+        Yields
+        ------
+        keys : list
+        values : ndarray of shape (n, *sample shape), or list
+            As :meth:`batch` returns them.
+        """
+        if order not in ("storage", "key"):
+            raise ValueError(f"order is 'storage' or 'key', not {order!r}")
+        if batch is not None and batch < 1:
+            raise ValueError(f"batch is at least 1, not {batch}")
+        return scan_tree(self._root(), self._owner.nodes, self._reader, by_key=order == "key", batch=batch)
+
+    def shape_of(self, key: Any) -> tuple[int, ...]:
+        """Return the shape of one sample without reading its data (for other kinds: its length in bytes)."""
+        leaf, i = self._place(key)
+        if self.schema.variable_shape:
+            return tuple(leaf.entries.shapes[i].tolist())
+        return tuple(n or 0 for n in self.schema.shape)
+
+    def digest(self, key: Any) -> str:
+        """Return the value digest of one sample, 40 hex digits, without reading its data."""
+        leaf, i = self._place(key)
+        return bytes(leaf.entries.digests[i]).hex()
+
+    def lazy(self, key: Any) -> LazyArray:
+        """Return one ndarray sample of which only the chunks that a selection touches are read."""
+        if self.kind != "ndarray":
+            raise SchemaError(
+                f"column {self._name!r} holds {self.kind} values; only ndarray samples can be read in part"
+            )
+        leaf, i = self._place(key)
+        entries = leaf.entries.take(slice(i, i + 1)).compact()
+        return LazyArray(self._reader, entries, self.shape_of(key))
+
+    # ---- changing (refused) -----------------------------------------------------------------------------------------
+
+    def _read_only(self) -> ReadOnlyError:
+        return ReadOnlyError(
+            f"column {self._name!r} belongs to a read-only checkout; open one with repo.checkout(branch, write=True)"
+        )
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise self._read_only()
+
+    def __delitem__(self, key: Any) -> None:
+        raise self._read_only()
+
+    def extend(self, keys: Iterable[Any], values: Iterable[Any]) -> None:  # noqa: ARG002 - the signature of WritableColumn
+        """Add many samples (write checkouts only)."""
+        raise self._read_only()
+
+    def update(self, samples: Any) -> None:  # noqa: ARG002 - the signature of WritableColumn
+        """Add many samples (write checkouts only)."""
+        raise self._read_only()
+
+    def append(self, value: Any) -> int:  # noqa: ARG002 - the signature of WritableColumn
+        """Add one sample under the next integer key (write checkouts only)."""
+        raise self._read_only()
+
+    def pop(self, key: Any, *default: Any) -> Any:  # noqa: ARG002 - the signature of WritableColumn
+        """Remove one sample and return it (write checkouts only)."""
+        raise self._read_only()
+
+    # ---- showing ----------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}: {len(self):,} samples of {describe(self.schema)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("samples", f"{len(self):,}"), ("kind", describe(self.schema)), ("nested", str(self.nested))]
+        cells = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
+        return f"<p>Column <b>{html.escape(self._name)}</b></p><table>{cells}</table>"
+
+    def __eq__(self, other: object) -> bool:
+        # Comparing all samples would read everything; two views are equal if they are the same view.
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+class WritableColumn(Column):
+    """A column of a write checkout: what is set is staged at once and visible at once, and committed together.
+
+    Calls from several threads are serialised.
+    """
+
+    def __init__(self, owner: ColumnOwner, name: str, stage: Callable[[str], ColumnStage], lock: Any) -> None:
+        super().__init__(owner, name)
+        self._stage_of = stage
+        self._lock = lock
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"column {self._name!r} belongs to a write checkout, which cannot be pickled; use w.fork()")
+
+    @property
+    def _stage(self) -> ColumnStage:
+        self._owner.column_node(self._name)  # raises if the checkout is closed or the column gone
+        return self._stage_of(self._name)
+
+    def _root(self) -> NodeRef | None:
+        with self._lock:
+            return self._stage.fold()
+
+    def _find(self, key: bytes) -> Place | None:
+        with self._lock:
+            stage = self._stage
+            ordinal = stage.lookup(key)
+            if ordinal is None:
+                return self._owner.hot.find(stage.root, key)
+            if ordinal == REMOVED:
+                return None
+            return stage.place(key, ordinal)
+
+    def _find_all(self, keys: list[bytes]) -> list[Place | None]:
+        with self._lock:
+            stage = self._stage
+            staged = [
+                (key, ordinal) for key in keys if (ordinal := stage.lookup(key)) is not None and ordinal != REMOVED
+            ]
+            places = stage.places(staged)
+            self._owner.hot.warm(stage.root, [key for key in keys if stage.lookup(key) is None])
+            return [places[key] if key in places else self._find(key) for key in keys]
+
+    def __getitem__(self, key: Any) -> Any:
+        encoded = self._encode(key)
+        with self._lock:
+            stage = self._stage
+            ordinal = stage.lookup(encoded)
+            if ordinal is not None and ordinal != REMOVED:
+                sample = stage.open_value(ordinal)
+                if sample is not None:
+                    return restore(self.schema, sample)
+            return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            encoded = self._encode(key)
+        except SchemaError:
+            return False
+        with self._lock:
+            return self._stage.contains(encoded)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._stage)
+
+    def shape_of(self, key: Any) -> tuple[int, ...]:
+        """Return the shape of one sample without reading its data (for other kinds: its length in bytes)."""
+        with self._lock:
+            ordinal = self._stage.lookup(self._encode(key))
+            if ordinal is not None and ordinal != REMOVED and self.schema.variable_shape:
+                return self._stage.shape(ordinal)
+        return super().shape_of(key)
+
+    def digest(self, key: Any) -> str:
+        """Return the value digest of one sample, 40 hex digits, without reading its data."""
+        with self._lock:
+            ordinal = self._stage.lookup(self._encode(key))
+            if ordinal is not None and ordinal != REMOVED:
+                return self._stage.digest(ordinal).hex()
+        return super().digest(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Stage one sample.
+
+        Raises
+        ------
+        SchemaError
+            If key or value do not fit; nothing is staged.
+        """
+        self._encode(key)
+        with self._lock:
+            self._stage.set(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        encoded = self._encode(key)
+        with self._lock:
+            if not self._stage.contains(encoded):
+                raise self._absent(key)
+            self._stage.remove(encoded)
+
+    def extend(self, keys: Iterable[Any], values: Iterable[Any]) -> None:
+        """Stage many samples, or none if one of them does not fit.
+
+        Parameters
+        ----------
+        keys : iterable
+            Later values win where keys repeat.
+        values : ndarray of shape (n, *sample shape), or iterable
+            As many as keys.
+
+        Raises
+        ------
+        SchemaError
+            Naming column, key, what was expected and given; nothing is staged.
+        """
+        with self._lock:
+            self._stage.extend(self._checked(keys), values)
+
+    def _checked(self, keys: Iterable[Any]) -> Iterable[Any]:
+        if isinstance(keys, range | np.ndarray) or self.schema.nested:
+            return keys
+        listed = list(keys) if isinstance(keys, list | tuple) else keys
+        return (
+            listed if isinstance(listed, list) and tuple not in set(map(type, listed)) else self._each_checked(listed)
+        )
+
+    def _each_checked(self, keys: Iterable[Any]) -> Iterator[Any]:
+        for key in keys:
+            self._encode(key)
+            yield key
+
+    def update(self, samples: Any) -> None:
+        """Stage the samples of a mapping or of (key, value) pairs, or none if one of them does not fit."""
+        pairs = samples.items() if hasattr(samples, "items") else samples
+        values: list[Any] = []
+
+        def keys() -> Iterator[Any]:
+            for pair in pairs:
+                key, value = pair
+                values.append(value)
+                yield key
+
+        # The values are asked for in step with the keys, so pairs may be a generator larger than memory.
+        with self._lock:
+            self._stage.extend(self._each_checked(keys()), _drained(values))
+
+    def append(self, value: Any) -> int:
+        """Stage one sample under the next integer key (1 + the greatest so far, or 0), and return the key."""
+        if self.schema.nested:
+            raise SchemaError(f"column {self._name!r} is nested: append to one of its samples by key")
+        with self._lock:
+            key = self._stage.next_int()
+            self._stage.set(key, value)
+        return key
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        """Remove one sample and return it; `default` (if given) where there is none.
+
+        Raises
+        ------
+        SampleNotFoundError
+        """
+        with self._lock:
+            try:
+                value = self[key]
+            except SampleNotFoundError:
+                if default:
+                    return default[0]
+                raise
+            self._stage.remove(self._encode(key))
+            return value
+
+    def clear(self) -> None:
+        """Stage the removal of every sample."""
+        with self._lock:
+            for key in [k for leaf in iter_leaves(self._root(), self._owner.nodes) for k in leaf.keys.tolist()]:
+                self._stage.remove(key)
+
+
+def _open_column(owner: ColumnOwner, name: str) -> Column:
+    column: Column = owner[name]
+    return column
+
+
+def _nth(keys: Any, i: int) -> Any:
+    key = keys[i]
+    return key.item() if isinstance(key, np.generic) else key
+
+
+def _drained(values: list[Any]) -> Iterator[Any]:
+    while values:
+        yield values.pop(0)
+
+
+class _View(Collection[Any]):
+    def __init__(self, column: Column) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def _pairs(self) -> Iterator[tuple[FlatKey, Any]]:
+        for keys, values in self._column.scan(order="key"):
+            # Each sample is handed out as memory of its own, as column[key] does.
+            copies = map(np.copy, values) if isinstance(values, np.ndarray) else values
+            yield from zip(keys, copies, strict=True)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item is each or bool(np.all(item == each)) for each in self)
+
+
+class _Values(_View):
+    """All samples in key order."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._pairs())
+
+
+class _Items(_View):
+    """All (key, sample) pairs in key order."""
+
+    def __iter__(self) -> Iterator[tuple[FlatKey, Any]]:
+        return self._pairs()

@@ -1,0 +1,110 @@
+"""How the samples of a column are laid into chunks: shared rows, shared runs, or a grid for each large sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hangarlake.chunks.codecs import compressor_codecs
+from hangarlake.chunks.encodings import Encoding
+from hangarlake.chunks.grid import choose_chunk_shape, iter_chunks
+from hangarlake.errors import SchemaError
+from hangarlake.records.catalog import ColumnSchema
+
+__all__ = ["ColumnLayout", "check_encoding"]
+
+CHUNK_BYTES = 64 << 10
+GRID_BYTES = 4 << 20
+# However small samples are, a chunk holds no more of them than this.
+MAX_ITEMS = 4096
+_OPTIONS = ("compressor", "level", "chunk_bytes", "chunk_shape")
+
+
+def check_encoding(name: str, encoding: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Check the options of ``encoding=`` and return them as a dict (JSON-ready).
+
+    Raises
+    ------
+    SchemaError
+        Naming the unknown option and those there are.
+    """
+    options = dict(encoding or {})
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise SchemaError(f"column {name!r}: unknown encoding option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
+    size = options.get("chunk_bytes")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 1 << 30):
+        raise SchemaError(f"column {name!r}: chunk_bytes is an int from 1 to 2**30, not {size!r}")
+    if options.get("chunk_shape") is not None:
+        options["chunk_shape"] = [int(n) for n in options["chunk_shape"]]
+    return options
+
+
+@dataclass(frozen=True)
+class ColumnLayout:
+    """The layout of a column's new chunks.
+
+    Attributes
+    ----------
+    chunk_bytes : int
+        Raw bytes at which a shared chunk is closed.
+    rows_per_chunk : int
+        Samples in a shared chunk of fixed-shape samples; 0 where samples vary (runs).
+    shared : Encoding
+        Of shared chunks, and of chunks with one sample.
+    """
+
+    schema: ColumnSchema
+    chunk_bytes: int
+    rows_per_chunk: int
+    shared: Encoding
+    grid_shape: tuple[int, ...] | None
+    max_items: int = MAX_ITEMS
+
+    @classmethod
+    def of(cls, name: str, schema: ColumnSchema, options: Mapping[str, Any]) -> ColumnLayout:
+        """Derive the layout from a schema and checked encoding options.
+
+        Raises
+        ------
+        SchemaError
+            If the options do not fit the schema.
+        """
+        dtype = schema.np_dtype
+        codecs = compressor_codecs(options.get("compressor", "zstd"), options.get("level"), dtype)
+        chunk_bytes = options.get("chunk_bytes") or CHUNK_BYTES
+        rows = 0
+        if not schema.variable_shape:
+            nbytes = math.prod(n or 0 for n in schema.shape) * dtype.itemsize
+            rows = min(MAX_ITEMS, max(1, chunk_bytes // max(1, nbytes)))
+        grid = options.get("chunk_shape")
+        if grid is not None and (len(grid) != len(schema.shape) or any(n < 1 for n in grid)):
+            raise SchemaError(
+                f"column {name!r}: chunk_shape {grid} does not fit samples of {len(schema.shape)} dimensions"
+            )
+        shared = Encoding("rows" if rows else "run", codecs)
+        return cls(schema, chunk_bytes, rows, shared, None if grid is None else tuple(grid))
+
+    def is_grid(self, sample: npt.NDArray[Any]) -> bool:
+        """Whether a sample is cut on a chunk grid."""
+        if not sample.ndim or not sample.size:
+            return False
+        if self.grid_shape is not None:
+            return any(n > c for n, c in zip(sample.shape, self.grid_shape, strict=True))
+        return sample.nbytes > GRID_BYTES
+
+    def cut(self, sample: npt.NDArray[Any]) -> tuple[Encoding, list[tuple[slice, ...]]]:
+        """Return the encoding of a large sample's chunks, and the slices that cut it, in C order of the grid."""
+        shape = self.grid_shape or choose_chunk_shape(sample.shape, sample.dtype.itemsize)
+        encoding = Encoding("grid", self.shared.codecs, tuple(int(n) for n in shape))
+        return encoding, list(iter_chunks(sample.shape, shape))
+
+
+def sample_nbytes(schema: ColumnSchema, shape: tuple[int, ...]) -> int:
+    """Return the raw bytes of a sample of a shape."""
+    return int(np.prod(shape, dtype=np.int64)) * schema.np_dtype.itemsize

@@ -1,0 +1,473 @@
+"""Repositories: what a person holds."""
+
+from __future__ import annotations
+
+import html
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hangarlake.authors import parse_author
+from hangarlake.checkout import Checkout
+from hangarlake.chunks.uploader import ChunkUploader
+from hangarlake.errors import (
+    BranchExistsError,
+    ObjectNotFoundError,
+    RepositoryExistsError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from hangarlake.publish import Draft, publish, stand_fields
+from hangarlake.records.canonical import quote_name
+from hangarlake.records.catalog import Catalog
+from hangarlake.records.marker import MARKER_KEY, Marker
+from hangarlake.records.models import Author, Commit, RefEntry
+from hangarlake.records.movements import Movement, check_branch_name, hint_key
+from hangarlake.records.nodes import StagedNodes
+from hangarlake.records.refs import RefMovedError
+from hangarlake.session import Session, Snapshot
+from hangarlake.staging import MemoryStaging, Staging
+from hangarlake.statistics import Stats, gather_stats
+from hangarlake.storage.base import ObjectStore
+from hangarlake.storage.executors import map_io
+from hangarlake.storage.probe import probe_create_if_absent
+from hangarlake.storage.redact import redact_url
+from hangarlake.storage.url import StoreLike, open_store
+from hangarlake.write_checkout import WriteCheckout
+
+__all__ = ["Repository"]
+
+
+class Repository:
+    """A versioned repository of arrays under one bucket URL.
+
+    Open one with :meth:`open` or make one with :meth:`create`. Thread-safe. It pickles to its URL and
+    ``storage_options`` (so treat a pickle as you treat these); its ``repr`` never shows them.
+    """
+
+    def __init__(self, session: Session, reopen: tuple[Any, ...]) -> None:
+        self._session = session
+        self._reopen = reopen
+
+    # ---- creating and opening ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        url: StoreLike,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        author: str | Author | None = None,
+        default_branch: str = "main",
+        allow_unsafe_store: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> Repository:
+        """Create a repository with an initial empty commit.
+
+        Parameters
+        ----------
+        url : str, path, fsspec filesystem or ObjectStore
+            ``s3://bucket/path``, ``gs://…``, ``az://…``, ``memory://…``, a path, or any URL that fsspec opens.
+        storage_options : mapping, optional
+            As fsspec takes them. Never written to the repository.
+        author : str, optional
+            ``"Name <mail>"``; else ``HANGARLAKE_AUTHOR``, else git's settings, else user@host.
+        default_branch : str
+        allow_unsafe_store : bool
+            Write to a store that ignores «create if absent». Right for a single writer only.
+        cache_dir : path-like, optional
+            Where this machine's working copy is kept; by default the user's cache directory.
+
+        Raises
+        ------
+        RepositoryExistsError
+            If there is one already.
+        UnsafeStoreError
+            If the store ignores «create if absent».
+        """
+        check_branch_name(default_branch)
+        store = open_store(url, _options(storage_options), create=True)
+        present = _read(store, MARKER_KEY)
+        marker = Marker.parse(present) if present is not None else Marker.new(default_branch=default_branch)
+        session = Session(
+            store, marker, parse_author(author), cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
+        )
+        repository = cls(session, (url, _options(storage_options), author, cache_dir, allow_unsafe_store))
+        if present is not None:
+            if session.refs.names():
+                raise _exists(session.url)
+        elif not allow_unsafe_store and not store.creates_atomically:
+            probe_create_if_absent(store)
+        if present is None and not store.put_new(MARKER_KEY, marker.to_bytes()):
+            stored = store.get(MARKER_KEY)
+            if stored != marker.to_bytes():
+                raise _exists(session.url)
+        # A marker without any branch is what a creator that died leaves; another one completes it.
+        draft = Draft([], Catalog(), [], "Create the repository", session.author, "create")
+        try:
+            publish(session, marker.default_branch, None, draft, StagedNodes(session.nodes), ChunkUploader(store))
+        except RefMovedError as error:
+            raise _exists(session.url) from error
+        if not allow_unsafe_store:
+            session.index.set("probed", True)
+        return repository
+
+    @classmethod
+    def open(
+        cls,
+        url: StoreLike,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        author: str | Author | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        allow_unsafe_store: bool = False,
+    ) -> Repository:
+        """Open a repository; nothing is read beyond its marker. Parameters are those of :meth:`create`.
+
+        Raises
+        ------
+        RepositoryNotFoundError
+            If there is none.
+        UnsupportedFormatError
+            If it needs a newer Hangarlake.
+        """
+        store = open_store(url, _options(storage_options))
+        # The hint of the likely default branch comes along in the same round trip.
+        marker_data, hint = map_io(lambda key: _read(store, key), [MARKER_KEY, hint_key("main")])
+        if marker_data is None:
+            raise RepositoryNotFoundError(
+                f"there is no repository at {redact_url(store.url)}; check the URL, or create one with "
+                "Repository.create(url) or `hangarlake init`"
+            )
+        marker = Marker.parse(marker_data)
+        session = Session(
+            store, marker, parse_author(author), cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
+        )
+        session.prefetched_hint = ("main", hint)
+        return cls(session, (url, _options(storage_options), author, cache_dir, allow_unsafe_store))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, self._reopen
+
+    def close(self) -> None:
+        """Finish what runs in the background and release connections. The repository may be used again."""
+        self._session.close()
+
+    def __enter__(self) -> Repository:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where it lies, without credentials."""
+        return self._session.url
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, shared by all clones."""
+        return self._session.marker.id
+
+    @property
+    def default_branch(self) -> str:
+        """The branch that is meant when none is named."""
+        return self._session.marker.default_branch
+
+    @property
+    def author(self) -> str:
+        """Who commits, ``"Name <mail>"``."""
+        return str(self._session.author)
+
+    @property
+    def branches(self) -> Mapping[str, str]:
+        """All branches: name → commit id."""
+        return self._session.refs.branches()
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """All tags: name → commit id."""
+        return self._session.refs.tags()
+
+    def __repr__(self) -> str:
+        return f"<Repository {self.url}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{commit[:12]}</td></tr>" for name, commit in self.branches.items()
+        )
+        return f"<p><b>Repository</b> {html.escape(self.url)}</p><table><tr><th>branch</th><th>commit</th></tr>{rows}</table>"
+
+    # ---- branches and tags ------------------------------------------------------------------------------------------
+
+    def create_branch(self, name: str, at: str | Commit | None = None) -> str:
+        """Create a branch and return the id of the commit it stands on.
+
+        Parameters
+        ----------
+        name : str
+            As git allows them.
+        at : revision, optional
+            By default the default branch.
+
+        Raises
+        ------
+        BranchExistsError, RevisionNotFoundError
+        ValueError
+            If no branch can have that name.
+        """
+        check_branch_name(name)
+        self._session.check_writable()
+        snapshot, _ = self._session.snapshot(at)
+        head = self._session.refs.head(name)
+        if head is not None and head.commit is not None:
+            raise BranchExistsError(
+                f"there is a branch {name!r} already, at {head.commit[:12]}; move it with reset_branch, or choose another name"
+            )
+        try:
+            self._move(name, head, snapshot, "create", f"from {at or self.default_branch}")
+        except RefMovedError as error:
+            raise BranchExistsError(f"branch {name!r} was just created by {error.movement.author}") from error
+        return snapshot.commit.id
+
+    def delete_branch(self, name: str, *, force: bool = False) -> None:
+        """Delete a branch; its log stays, so ``reflog`` and ``create_branch(name, at=…)`` bring it back.
+
+        Raises
+        ------
+        RevisionNotFoundError
+            If there is none of that name.
+        ValueError
+            If its commits are on no other branch or tag, or it is the last branch, and `force` is not given.
+        """
+        self._session.check_writable()
+        while True:
+            head = self._branch_head(name)
+            if not force:
+                self._check_deletable(name, str(head.commit))
+            try:
+                self._session.refs.move(
+                    name, head, commit=None, operation="delete", author=self._session.author, message=f"deleted {name}"
+                )
+            except RefMovedError:
+                continue
+            return
+
+    def _check_deletable(self, name: str, commit: str) -> None:
+        others = {other: at for other, at in self.branches.items() if other != name}
+        if not others:
+            raise ValueError(f"{name!r} is the last branch; pass force=True to delete it all the same")
+        graph = self._session.graph
+        if not any(graph.is_ancestor(commit, at) for at in {*others.values(), *self.tags.values()}):
+            raise ValueError(
+                f"branch {name!r} has commits that are on no other branch or tag; merge it, or pass force=True"
+            )
+
+    def reset_branch(self, name: str, to: str | Commit) -> str:
+        """Move a branch to any commit; where it stood stays in :meth:`reflog`. Returns the new commit id.
+
+        Raises
+        ------
+        RevisionNotFoundError
+        """
+        self._session.check_writable()
+        snapshot, _ = self._session.snapshot(to)
+        while True:
+            head = self._branch_head(name)
+            if head.commit == snapshot.commit.id:
+                return snapshot.commit.id
+            try:
+                self._move(name, head, snapshot, "reset", f"reset to {to}")
+            except RefMovedError:
+                continue
+            return snapshot.commit.id
+
+    def _move(self, name: str, head: Movement | None, snapshot: Snapshot, operation: str, message: str) -> Movement:
+        return self._session.refs.move(
+            name,
+            head,
+            operation=operation,
+            author=self._session.author,
+            message=message,
+            **stand_fields(self._session, snapshot),
+        )
+
+    def _branch_head(self, name: str) -> Movement:
+        head = self._session.refs.head(name)
+        if head is None or head.commit is None:
+            names = ", ".join(self.branches) or "none"
+            raise RevisionNotFoundError(f"there is no branch {name!r}; there are: {names}")
+        return head
+
+    def create_tag(self, name: str, at: str | Commit | None = None, *, message: str = "") -> str:
+        """Create a tag, which never moves, and return the id of the commit it stands on.
+
+        Raises
+        ------
+        BranchExistsError
+            If there is a tag of that name.
+        RevisionNotFoundError
+        """
+        self._session.check_writable()
+        snapshot, _ = self._session.snapshot(at)
+        fields = stand_fields(self._session, snapshot)
+        self._session.refs.create_tag(name, author=self._session.author, message=message, **fields)
+        return snapshot.commit.id
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag.
+
+        Raises
+        ------
+        RevisionNotFoundError
+        """
+        self._session.check_writable()
+        self._session.refs.delete_tag(name)
+
+    # ---- history ----------------------------------------------------------------------------------------------------
+
+    def resolve(self, rev: str | Commit | None = None) -> Commit:
+        """Return the commit that a revision means (the default branch's by default).
+
+        Raises
+        ------
+        RevisionNotFoundError, AmbiguousRevisionError
+        """
+        return self._session.graph.commit(self._session.locate(rev).commit)
+
+    def log(self, rev: str | Commit | None = None, *, limit: int | None = None) -> Iterator[Commit]:
+        """Yield commits, newest first: children before their parents, whatever the clocks said.
+
+        Raises
+        ------
+        RevisionNotFoundError
+        """
+        tip = self._session.locate(rev).commit
+        return self._session.graph.log(tip, limit)
+
+    def reflog(self, branch: str) -> Iterator[RefEntry]:
+        """Yield where a branch has stood, newest first, deletions included.
+
+        Raises
+        ------
+        RevisionNotFoundError
+            If there never was such a branch.
+        """
+        movements = self._session.refs.log(branch)
+        first = next(movements, None)
+        if first is None:
+            raise RevisionNotFoundError(f"there never was a branch {branch!r}; there are: {', '.join(self.branches)}")
+
+        def entries() -> Iterator[RefEntry]:
+            yield first.entry
+            for movement in movements:
+                yield movement.entry
+
+        return entries()
+
+    # ---- views ------------------------------------------------------------------------------------------------------
+
+    def checkout(self, rev: str | Commit | None = None, *, write: bool = False, staging: str = "disk") -> Any:
+        """Open a view of a commit, or the writer of a branch.
+
+        Parameters
+        ----------
+        rev : revision, optional
+            By default the default branch; with `write` it must be a branch.
+        write : bool
+        staging : "disk" or "memory"
+            ``"memory"`` keeps nothing on close and takes no lock: for short-lived and parallel jobs.
+
+        Returns
+        -------
+        Checkout or WriteCheckout
+
+        Raises
+        ------
+        RevisionNotFoundError, AmbiguousRevisionError
+        WriterLockedError
+            If this working copy of the branch has a writer.
+        UnsafeStoreError
+            On the first write, if the store ignores «create if absent».
+        """
+        if staging not in ("disk", "memory"):
+            raise ValueError(f"staging is 'disk' or 'memory', not {staging!r}")
+        if not write:
+            snapshot, resolved = self._session.snapshot(rev)
+            return Checkout(self, snapshot, resolved.branch)
+        resolved = self._session.locate(rev)
+        if resolved.branch is None or not isinstance(resolved.source, Movement):
+            raise RevisionNotFoundError(
+                f"{str(rev)!r} is not a branch, and only branches are written to; make one with create_branch(name, at={str(rev)!r})"
+            )
+        self._session.check_writable()
+        place = self._open_staging(resolved.branch, staging)
+        try:
+            base = self._session.snapshot_of(resolved.commit, resolved.source)
+            return WriteCheckout(self, resolved.branch, resolved.source, base, place)
+        except BaseException:
+            place.close()
+            raise
+
+    def _open_staging(self, branch: str, staging: str) -> Staging | MemoryStaging:
+        if staging == "memory":
+            return MemoryStaging()
+        path = self._session.working_copy / "staging" / f"{quote_name(branch)}.sqlite"
+        return Staging(path, f"branch {branch!r} of {self.url} on this machine")
+
+    def stats(self, rev: str | Commit | None = None) -> Stats:
+        """Return how much a commit holds and how much the repository stores."""
+        snapshot, _ = self._session.snapshot(rev)
+        return gather_stats(self._session, snapshot)
+
+
+def _options(storage_options: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return dict(storage_options) if storage_options is not None else None
+
+
+def _read(store: ObjectStore, key: str) -> bytes | None:
+    try:
+        return store.get(key)
+    except ObjectNotFoundError:
+        return None
+
+
+def _exists(url: str) -> RepositoryExistsError:
+    return RepositoryExistsError(f"there is a repository at {url} already; open it with Repository.open(url)")
+
+
+# ---- pickling -----------------------------------------------------------------------------------------------------------
+
+_open_repositories: weakref.WeakValueDictionary[str, Repository] = weakref.WeakValueDictionary()
+_open_lock = threading.Lock()
+
+
+def _reopen(
+    url: Any, options: dict[str, Any] | None, author: Any, cache_dir: Any, allow_unsafe_store: bool
+) -> Repository:
+    """Open a pickled repository; a process that unpickles many views of one shares its connections and caches."""
+
+    def fresh() -> Repository:
+        return Repository.open(
+            url, storage_options=options, author=author, cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
+        )
+
+    if not isinstance(url, str):
+        return fresh()
+    return _shared(
+        repr((os.getpid(), url, sorted((options or {}).items(), key=lambda kv: kv[0]), author, cache_dir)), fresh
+    )
+
+
+def _shared(key: str, fresh: Callable[[], Repository]) -> Repository:
+    with _open_lock:
+        known = _open_repositories.get(key)
+    if known is not None:
+        return known
+    made = fresh()
+    with _open_lock:
+        return _open_repositories.setdefault(key, made)

@@ -1,0 +1,268 @@
+"""Staging: what a write checkout has changed and not committed, in one local SQLite file per repository and branch.
+
+Everything is written in one transaction per flush, so a crash at any time leaves the state of the last flush. An operating-system
+lock beside the file admits one writer; it dies with its process, so there is never a stale one to break.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hangarlake.chunks.encodings import Encoding
+from hangarlake.chunks.packs import ChunkRef
+from hangarlake.chunks.uploader import PendingChunk
+from hangarlake.errors import CorruptionError, StorageError, WriterLockedError
+from hangarlake.records.node import Leaf, Node, NodeRef, decode_node, encode_inner, encode_leaf
+
+__all__ = ["MemoryStaging", "StagedState", "Staging"]
+
+_VERSION = 1
+_SCHEMA = """
+create table if not exists state (key text primary key, value text not null) without rowid;
+create table if not exists nodes (id blob primary key, data blob not null) without rowid;
+create table if not exists chunks (
+    digest blob primary key, pack blob, place integer, length integer not null,
+    items integer, encoding text, data blob
+) without rowid;
+"""
+
+
+@dataclass(frozen=True)
+class StagedState:
+    """What is kept besides nodes and chunks.
+
+    Attributes
+    ----------
+    base : str
+        The commit that the changes are relative to.
+    catalog : dict
+        The working catalog: JSON, with the places of its roots.
+    renames : dict
+        Old name → new name since `base`.
+    parents : list of str
+        Further parents of the commit to be (after a merge with conflicts resolved by hand).
+    """
+
+    base: str
+    catalog: dict[str, Any]
+    renames: dict[str, str] = field(default_factory=dict)
+    parents: list[str] = field(default_factory=list)
+
+
+class MemoryStaging:
+    """Staging that keeps nothing: for short-lived and parallel jobs. No file and no lock."""
+
+    persistent = False
+
+    def load(self) -> StagedState | None:
+        """There is never anything from before."""
+        return None
+
+    def save(
+        self,
+        state: StagedState,
+        nodes: Iterable[Node],
+        chunks: Mapping[bytes, PendingChunk],
+        places: Iterable[ChunkRef],
+    ) -> None:
+        """Nothing is kept."""
+
+    def clear(self) -> None:
+        """There is nothing to clear."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class Staging:
+    """The staging file of one branch in one working copy, locked for this writer while it is open.
+
+    Parameters
+    ----------
+    path : Path
+        ``….sqlite``; its folder is made if need be.
+    what : str
+        What is being written to, for messages.
+
+    Raises
+    ------
+    WriterLockedError
+        If another process (or another checkout of this one) has it; names the holder's pid.
+    """
+
+    persistent = True
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path = path
+        self._what = what
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(path.with_suffix(".lock"), thread_local=False)
+        self._holder = path.with_suffix(".pid")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            pid = self._pid()
+            raise WriterLockedError(
+                f"{what} is being written by {'process ' + str(pid) if pid else 'another process'}; close that checkout, "
+                "wait for it to end, or open this one with staging='memory'",
+                pid,
+            ) from None
+        self._holder.write_text(str(os.getpid()))
+        self._db: sqlite3.Connection | None = None
+        # Whether the file may hold anything: a commit of a writer that never flushed has nothing to clear.
+        self._used = path.exists()
+
+    def _pid(self) -> int | None:
+        try:
+            return int(self._holder.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            try:
+                db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+                db.execute("pragma journal_mode=wal")
+                db.execute("pragma synchronous=full")
+                version = db.execute("pragma user_version").fetchone()[0]
+                if version not in (0, _VERSION):
+                    raise StorageError(
+                        f"{self.path} was written by another version of Hangarlake; commit there, or delete the file to lose what it stages"
+                    )
+                db.executescript(_SCHEMA)
+                db.execute(f"pragma user_version={_VERSION}")
+            except sqlite3.DatabaseError as error:
+                raise self._failed(error) from error
+            self._db = db
+            self._used = True
+        return self._db
+
+    def _failed(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"the staging file {self.path} of {self._what} cannot be used: {error}; move it away to go on without what it stages"
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._open()
+        try:
+            db.execute("begin immediate")
+            yield db
+            db.execute("commit")
+        except BaseException as error:
+            if db.in_transaction:
+                db.execute("rollback")
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
+            raise
+
+    def load(self) -> StagedState | None:
+        """Return what an earlier session left, or ``None``."""
+        if not self._used:
+            return None
+        rows = self._open().execute("select value from state where key = 'state'").fetchall()
+        if not rows:
+            return None
+        try:
+            return StagedState(**json.loads(rows[0][0]))
+        except (ValueError, TypeError) as error:
+            raise self._failed(error) from error
+
+    def load_chunks(self) -> tuple[list[ChunkRef], dict[bytes, PendingChunk]]:
+        """Return the chunks that were uploaded, and those that were kept here."""
+        places: list[ChunkRef] = []
+        kept: dict[bytes, PendingChunk] = {}
+        for digest, pack, place, length, items, encoding, data in self._open().execute("select * from chunks"):
+            if data is None:
+                places.append(ChunkRef(digest, pack, place, length))
+            else:
+                kept[digest] = PendingChunk(data, items, Encoding.from_json(encoding))
+        return places, kept
+
+    def node_ids(self) -> set[bytes]:
+        """Return the ids of all nodes that are kept."""
+        return {row[0] for row in self._open().execute("select id from nodes")}
+
+    def fetch(self, refs: Sequence[NodeRef]) -> list[Node]:
+        """Return staged nodes."""
+        db = self._open()
+        out = []
+        for ref in refs:
+            row = db.execute("select data from nodes where id = ?", (ref.id,)).fetchone()
+            if row is None:
+                raise CorruptionError(
+                    f"the staging file {self.path} lacks a tree node; move it away to go on without what it stages"
+                )
+            out.append(decode_node(row[0], ref, f"the staging file {self.path}", staged=True))
+        return out
+
+    def keep_nodes(self, nodes: Iterable[Node]) -> None:
+        """Write nodes aside without making them part of the state: to free memory."""
+        with self._transaction() as db:
+            db.executemany("insert or ignore into nodes values (?, ?)", ((n.id, _encoded(n)) for n in nodes))
+
+    def save(
+        self,
+        state: StagedState,
+        nodes: Iterable[Node],
+        chunks: Mapping[bytes, PendingChunk],
+        places: Iterable[ChunkRef],
+    ) -> None:
+        """Write the state durably, in one transaction.
+
+        Parameters
+        ----------
+        state : StagedState
+        nodes : iterable of Node
+            New nodes in memory that the state uses (those written before stay).
+        chunks : mapping
+            Chunks that are in no pack yet.
+        places : iterable of ChunkRef
+            Chunks that are durable in the bucket.
+        """
+        text = json.dumps(
+            {"base": state.base, "catalog": state.catalog, "renames": state.renames, "parents": state.parents}
+        )
+        with self._transaction() as db:
+            db.executemany("insert or ignore into nodes values (?, ?)", ((n.id, _encoded(n)) for n in nodes))
+            db.execute("delete from chunks where data is not null")
+            db.executemany(
+                "insert or replace into chunks values (?, ?, ?, ?, null, null, null)",
+                ((ref.digest, ref.pack, ref.offset, ref.length) for ref in places),
+            )
+            db.executemany(
+                "insert or replace into chunks values (?, null, null, ?, ?, ?, ?)",
+                ((d, len(c.data), c.items, c.encoding.to_json(), c.data) for d, c in chunks.items()),
+            )
+            db.execute("insert or replace into state values ('state', ?)", (text,))
+
+    def clear(self) -> None:
+        """Forget everything, durably."""
+        if not self._used:
+            return
+        with self._transaction() as db:
+            for table in ("state", "nodes", "chunks"):
+                db.execute(f"delete from {table}")
+        self._used = self._db is not None
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        with contextlib.suppress(OSError):
+            self._holder.unlink()
+        self._lock.release()
+
+
+def _encoded(node: Node) -> bytes:
+    return encode_leaf(node, staged=True) if isinstance(node, Leaf) else encode_inner(node)

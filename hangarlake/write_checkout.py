@@ -1,0 +1,662 @@
+"""Write checkouts: stage changes to one branch, and commit them."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from hangarlake.authors import parse_author
+from hangarlake.checkout import BaseCheckout, NodeViews
+from hangarlake.chunks.uploader import ChunkUploader
+from hangarlake.columns.column import Column, WritableColumn
+from hangarlake.columns.layout import ColumnLayout, check_encoding
+from hangarlake.columns.lookup import HotNodes
+from hangarlake.columns.samples import schema_of
+from hangarlake.columns.stage import ColumnStage
+from hangarlake.conflicts import conflict_of
+from hangarlake.diffs import Diff
+from hangarlake.errors import (
+    CommitConflictError,
+    NodeExistsError,
+    NothingToCommitError,
+    RevisionNotFoundError,
+    SchemaError,
+)
+from hangarlake.publish import Draft, Published, publish
+from hangarlake.records.canonical import canonical_json, digest
+from hangarlake.records.catalog import Catalog, CatalogNode, ColumnNode, ColumnSchema, check_node_name
+from hangarlake.records.merge import MergeResult, merge_catalogs
+from hangarlake.records.models import Author, Commit
+from hangarlake.records.movements import Movement
+from hangarlake.records.node import NodeRef
+from hangarlake.records.nodes import StagedNodes
+from hangarlake.records.refs import RefMovedError
+from hangarlake.session import Snapshot
+from hangarlake.staging import MemoryStaging, StagedState, Staging
+
+if TYPE_CHECKING:
+    from hangarlake.repository import Repository
+
+__all__ = ["WriteCheckout"]
+
+# Staged nodes beyond this are written to the staging file, so that ingest runs in bounded memory.
+_SPILL_BYTES = 64 << 20
+# How often a commit is replayed on a branch that others keep moving. With jitter each attempt has a fair chance.
+_ATTEMPTS = 200
+_MAX_DELAY = 1.0
+
+
+class WriteCheckout(BaseCheckout):
+    """The one writer of a branch in this working copy.
+
+    What is changed is staged: durable after :meth:`flush` or :meth:`close`, visible to others after :meth:`commit`. May be
+    used from several threads, which take turns.
+    """
+
+    def __init__(
+        self, repository: Repository, branch: str, head: Movement, base: Snapshot, staging: Staging | MemoryStaging
+    ) -> None:
+        self._repository = repository
+        self._session = repository._session
+        self._branch = branch
+        self._head = head
+        self._staging = staging
+        self._lock = threading.RLock()
+        fetch = staging.fetch if isinstance(staging, Staging) else None
+        self._staged = StagedNodes(self._session.nodes, fetch)
+        self._hot = HotNodes(self._staged)
+        self._uploader = ChunkUploader(self._session.store)
+        self._adopt(base)
+        self._resume()
+
+    def _adopt(self, base: Snapshot) -> None:
+        """Begin from a commit, with nothing staged."""
+        self._base = base
+        self._nodes: dict[str, CatalogNode] = dict(base.catalog.nodes)
+        self._attrs: dict[str, Any] = dict(base.catalog.attrs)
+        self._inlined: dict[bytes, bytes] = dict(base.catalog.inlined)
+        self._renames: dict[str, str] = {}
+        self._parents: list[Commit] = []
+        self._stages: dict[str, ColumnStage] = {}
+        self._views = {}
+
+    def _resume(self) -> None:
+        """Take over what an earlier session staged and did not commit."""
+        state = self._staging.load()
+        if state is None or not isinstance(self._staging, Staging):
+            return
+        base = self._session.snapshot_of(state.base)
+        self._adopt(base)
+        text = state.catalog["logical"]
+        catalog = Catalog.parse(digest(text.encode()), text, state.catalog["physical"])
+        self._nodes, self._attrs = dict(catalog.nodes), dict(catalog.attrs)
+        self._inlined |= {key: data for key, data in catalog.inlined.items() if data}
+        self._session.nodes.add_inlined(base.catalog.decode_inlined())
+        self._renames = dict(state.renames)
+        self._parents = self._session.graph.commits(state.parents)
+        self._staged.spilled = self._staging.node_ids()
+        self._uploader.adopt(*self._staging.load_chunks())
+
+    # ---- what columns need ------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> StagedNodes:
+        """Where tree nodes come from (internal)."""
+        return self._staged
+
+    @property
+    def hot(self) -> HotNodes:
+        """What finds single keys (internal)."""
+        return self._hot
+
+    @property
+    def pending(self) -> ChunkUploader:
+        """Chunks that are not in the bucket yet (internal)."""
+        return self._uploader
+
+    def _catalog_nodes(self) -> Mapping[str, Any]:
+        return _Current(self._nodes, self._stages)
+
+    def _where(self) -> str:
+        return f"the write checkout of {self._branch!r}"
+
+    def _make_view(self, name: str, node: Any) -> Any:
+        if isinstance(node, ColumnNode):
+            return WritableColumn(self, name, self._stage, self._lock)
+        return super()._make_view(name, node)
+
+    def _stage(self, name: str) -> ColumnStage:
+        stage = self._stages.get(name)
+        if stage is None:
+            node = self.column_node(name)
+            layout = ColumnLayout.of(name, node.schema, node.encoding)
+            stage = ColumnStage(name, node.schema, layout, node.root, self._staged, self._uploader, self._relieve)
+            self._stages[name] = stage
+        return stage
+
+    def _relieve(self) -> None:
+        """Called after a column was folded: move nodes to the staging file when there are many."""
+        if self._staged.nbytes > _SPILL_BYTES and isinstance(self._staging, Staging):
+            kept = self._staged.reachable(self._roots())
+            self._staging.keep_nodes(kept)
+            self._staged.spill(node.id for node in kept)
+
+    def _roots(self) -> list[NodeRef]:
+        roots = [node.root for name, node in self._nodes.items() if name not in self._stages and node.root is not None]
+        return roots + [root for stage in self._stages.values() for root in stage.roots]
+
+    # ---- what a person uses -----------------------------------------------------------------------------------------
+
+    @property
+    def commit_base(self) -> Commit:
+        """The commit that the staged changes are relative to."""
+        return self._base.commit
+
+    @property
+    def branch(self) -> str:
+        """The branch that is written to."""
+        return self._branch
+
+    @property
+    def repository(self) -> Repository:
+        """The repository that is written to."""
+        return self._repository
+
+    @property
+    def attrs(self) -> MutableMapping[str, Any]:
+        """The repository's own attributes: JSON values, staged as they are set."""
+        self._check_open()
+        return _Attributes(self)
+
+    @property
+    def columns(self) -> WritableViews:
+        """The columns by name; ``del w.columns[name]`` removes one."""
+        return WritableViews(self, "column")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set one sample: ``w["images", "0001"] = image``."""
+        if not isinstance(key, tuple) or len(key) < 2:
+            raise TypeError("set samples with w[name, key] = value; columns are added with w.add_ndarray_column(…)")
+        name, *rest = key
+        self.view(name)[rest[0] if len(rest) == 1 else tuple(rest)] = value
+
+    def __delitem__(self, key: Any) -> None:
+        """Remove one sample (``del w["images", "0001"]``) or a whole column (``del w["images"]``)."""
+        if isinstance(key, tuple):
+            name, *rest = key
+            del self.view(name)[rest[0] if len(rest) == 1 else tuple(rest)]
+        else:
+            self.remove(key)
+
+    # ---- columns ----------------------------------------------------------------------------------------------------
+
+    def add_ndarray_column(
+        self,
+        name: str,
+        shape: Iterable[int | None] | int | None = None,
+        dtype: npt.DTypeLike | None = None,
+        *,
+        prototype: Any = None,
+        variable_shape: bool = False,
+        nested: bool = False,
+        encoding: Mapping[str, Any] | None = None,
+    ) -> Column:
+        """Add a column of arrays.
+
+        Parameters
+        ----------
+        name : str
+        shape : tuple of int
+            Of every sample; with `variable_shape` the maximum, ``None`` in a dimension for unbounded.
+        dtype : dtype-like
+        prototype : ndarray, optional
+            To take shape and dtype from instead.
+        variable_shape : bool
+            Whether samples may be smaller; the rank is fixed.
+        nested : bool
+            Whether each sample is a mapping of sub-samples.
+        encoding : mapping, optional
+            ``compressor``, ``level``, ``chunk_bytes``, ``chunk_shape``: how new chunks are stored. Advisory.
+
+        Raises
+        ------
+        SchemaError
+            If the declaration cannot be stored.
+        NodeExistsError
+            If the name is taken.
+        """
+        dims = shape if shape is None or isinstance(shape, int) else tuple(shape)
+        schema = schema_of(str(name), dims, dtype, prototype, variable_shape=variable_shape, nested=nested)
+        return self._add_column(name, schema, encoding)
+
+    def add_str_column(self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None) -> Column:
+        """Add a column of text. Raises as :meth:`add_ndarray_column`."""
+        return self._add_column(name, ColumnSchema.scalar_run("str", nested=nested), encoding)
+
+    def add_bytes_column(self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None) -> Column:
+        """Add a column of byte strings. Raises as :meth:`add_ndarray_column`."""
+        return self._add_column(name, ColumnSchema.scalar_run("bytes", nested=nested), encoding)
+
+    def add_json_column(self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None) -> Column:
+        """Add a column of JSON values. Raises as :meth:`add_ndarray_column`."""
+        return self._add_column(name, ColumnSchema.scalar_run("json", nested=nested), encoding)
+
+    def _add_column(self, name: str, schema: ColumnSchema, encoding: Mapping[str, Any] | None) -> Column:
+        with self._lock:
+            self._check_open()
+            self._check_free(name)
+            options = check_encoding(name, encoding)
+            ColumnLayout.of(name, schema, options)  # raises before anything is staged
+            self._nodes[name] = ColumnNode(schema, None, {}, options)
+            self._views.pop(name, None)
+            view: Column = self.view(name)
+            return view
+
+    def _check_free(self, name: str) -> None:
+        check_node_name(name)
+        if name in self._nodes:
+            raise NodeExistsError(
+                f"{self._where()} has a {self._nodes[name].type} {name!r} already; choose another name or remove it"
+            )
+        above = ["/".join(name.split("/")[:i]) for i in range(1, name.count("/") + 1)]
+        for other in above:
+            if other in self._nodes and self._nodes[other].type != "group":
+                raise NodeExistsError(
+                    f"{name!r} would lie below the {self._nodes[other].type} {other!r}; choose another name"
+                )
+        below = next((other for other in self._nodes if other.startswith(name + "/")), None)
+        if below is not None:
+            raise NodeExistsError(f"{name!r} would lie above {below!r}; choose another name")
+
+    def remove(self, name: str) -> None:
+        """Stage the removal of a column or array (or of a group and everything in it).
+
+        Raises
+        ------
+        NodeNotFoundError
+        """
+        with self._lock:
+            self._check_open()
+            gone = [n for n in self._nodes if n == name or n.startswith(f"{name}/")]
+            if not gone:
+                raise self.absent(name)
+            for each in gone:
+                del self._nodes[each]
+                self._stages.pop(each, None)
+                self._views.pop(each, None)
+                self._renames = {old: new for old, new in self._renames.items() if new != each}
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a column or array (or a group and everything in it): book-keeping alone, no data is touched.
+
+        Raises
+        ------
+        NodeNotFoundError, NodeExistsError, SchemaError
+        """
+        with self._lock:
+            self._check_open()
+            moving = [n for n in self._nodes if n == old or n.startswith(f"{old}/")]
+            if not moving:
+                raise self.absent(old)
+            if old == new:
+                return
+            held = {n: self._nodes.pop(n) for n in moving}
+            try:
+                self._check_free(new)
+                if new.startswith(f"{old}/"):
+                    raise NodeExistsError(f"{old!r} cannot be moved below itself")
+            except BaseException:
+                self._nodes |= held
+                raise
+            origin = {now: before for before, now in self._renames.items()}
+            for name, node in held.items():
+                target = new + name[len(old) :]
+                self._nodes[target] = node
+                stage = self._stages.pop(name, None)
+                if stage is not None:
+                    stage.name = target
+                    self._stages[target] = stage
+                self._views.pop(name, None)
+                first = origin.get(name, name)
+                self._renames.pop(first, None)
+                if first != target and first in self._base.catalog.nodes:
+                    self._renames[first] = target
+
+    # ---- the working state ------------------------------------------------------------------------------------------
+
+    def _working(self) -> Catalog:
+        """Return the catalog with everything staged folded into it; new roots are in `_staged`."""
+        for name, stage in self._stages.items():
+            node = self._nodes[name]
+            assert isinstance(node, ColumnNode)
+            root = stage.fold()
+            before = self._base.catalog.nodes.get(name)
+            if root and root.pack is None and before and before.root and before.root.id == root.id:
+                root = before.root  # what was changed and changed back is where it was
+            self._nodes[name] = replace(node, root=root)
+        return Catalog(dict(self._nodes), dict(self._attrs), self._inlined)
+
+    def status(self) -> Diff:
+        """Return what is staged: the difference from the commit that it is relative to."""
+        with self._lock:
+            self._check_open()
+            return Diff.of(self._base.catalog, self._working(), self._renames, self._staged)
+
+    def flush(self) -> None:
+        """Make what is staged durable (nothing with ``staging="memory"``): it survives a crash from here on."""
+        with self._lock:
+            self._check_open()
+            self._flush()
+
+    def _flush(self) -> None:
+        if not isinstance(self._staging, Staging):
+            return
+        working = self._working()
+        if working.id == self._base.catalog.id and not self._renames and not self._parents:
+            self._staging.clear()
+            return
+        self._uploader.flush(seal=False)
+        text = working.logical_text
+        state = StagedState(
+            self._base.commit.id,
+            {"logical": text, "physical": working.physical()},
+            self._renames,
+            [parent.id for parent in self._parents],
+        )
+        nodes = self._staged.reachable(self._roots())
+        self._staging.save(state, nodes, self._uploader.unpacked(), self._uploader.places.values())
+
+    def reset(self, nodes: Iterable[str] | str | None = None) -> None:
+        """Drop what is staged: everything, or the changes of some columns and arrays.
+
+        Raises
+        ------
+        NodeNotFoundError
+            If a name is neither staged nor in the commit.
+        """
+        with self._lock:
+            self._check_open()
+            if nodes is None:
+                self._forget()
+                self._adopt(self._base)
+            else:
+                for name in [nodes] if isinstance(nodes, str) else list(nodes):
+                    self._reset_node(name)
+            if isinstance(self._staging, Staging):
+                self._flush()
+
+    def _forget(self) -> None:
+        self._staged.clear()
+        self._uploader.forget()
+        self._staging.clear()
+
+    def _reset_node(self, name: str) -> None:
+        base = self._base.catalog.nodes
+        before = next((old for old, new in self._renames.items() if new == name), name)
+        if name not in self._nodes and before not in base:
+            raise self.absent(name)
+        self._nodes.pop(name, None)
+        self._stages.pop(name, None)
+        self._views.pop(name, None)
+        self._renames.pop(before, None)
+        if before in base:
+            self._nodes[before] = base[before]
+            self._views.pop(before, None)
+
+    # ---- committing -------------------------------------------------------------------------------------------------
+
+    def commit(
+        self, message: str, *, author: str | Author | None = None, rebase: bool = True, allow_empty: bool = False
+    ) -> Commit:
+        """Commit what is staged, all of it or nothing.
+
+        If the branch has moved meanwhile and the other commits touch other things, the changes are replayed on the new
+        head and tried again.
+
+        Parameters
+        ----------
+        message : str
+        author : str, optional
+            ``"Name <mail>"``; by default the repository's.
+        rebase : bool
+            ``False`` raises instead of replaying.
+        allow_empty : bool
+            Commit even if nothing is staged.
+
+        Returns
+        -------
+        Commit
+
+        Raises
+        ------
+        NothingToCommitError
+        CommitConflictError
+            With the list of what both touched. What is staged stays as it is.
+        StorageError
+            What is staged stays as it is.
+        """
+        if not isinstance(message, str):
+            raise TypeError(f"a commit message is a str, not {type(message).__name__}")
+        with self._lock:
+            self._check_open()
+            working = self._working()
+            if working.id == self._base.catalog.id and not self._renames and not self._parents and not allow_empty:
+                raise NothingToCommitError(
+                    f"nothing is staged on {self._branch!r}; change something first, or pass allow_empty=True"
+                )
+            by = parse_author(author) or self._session.author
+            return self._commit(working, message, by, rebase=rebase)
+
+    def _commit(
+        self, working: Catalog, message: str, author: Author, *, rebase: bool, operation: str = "commit"
+    ) -> Commit:
+        if self._head.commit != self._base.commit.id:
+            # Resumed changes are relative to the commit at which they were begun.
+            working = self._replay(self._head, working, rebase=rebase)
+        for attempt in range(_ATTEMPTS):
+            draft = Draft(
+                [self._base.commit, *self._parents],
+                working,
+                [dict(self._renames), *({} for _ in self._parents)],
+                message,
+                author,
+                operation,
+            )
+            try:
+                published = publish(self._session, self._branch, self._head, draft, self._staged, self._uploader)
+            except RefMovedError as moved:
+                if attempt:
+                    # Not a matter of correctness: others need room to finish, and two that collided should not collide again.
+                    time.sleep(random.uniform(0, min(_MAX_DELAY, 0.005 * 2 ** min(attempt, 8))))
+                head = self._session.refs.head(self._branch) or moved.movement
+                working = self._replay(head, working, rebase=rebase)
+            else:
+                self._settle(published)
+                return published.snapshot.commit
+        raise CommitConflictError(
+            f"branch {self._branch!r} was moved by others {_ATTEMPTS} times in a row; what is staged is kept: commit again"
+        )
+
+    def _replay(self, head: Movement, working: Catalog, *, rebase: bool) -> Catalog:
+        """Put the staged changes on top of a new head of the branch."""
+        if head.commit is None:
+            raise CommitConflictError(
+                f"branch {self._branch!r} was deleted by {head.author}; create it again, what is staged is kept"
+            )
+        if not rebase:
+            raise CommitConflictError(
+                f"branch {self._branch!r} has moved to {head.commit[:12]} by {head.author} ({head.message!r}); "
+                "commit with rebase=True to replay what is staged on it"
+            )
+        onto = self._session.snapshot_of(head.commit, head)
+        graph = self._session.graph
+        descends = graph.is_ancestor(self._base.commit.id, onto.commit.id)
+        result = merge_catalogs(
+            self._base.catalog,
+            onto.catalog,
+            working,
+            renames_ours=graph.renames_between(self._base.commit.id, onto.commit.id) if descends else {},
+            renames_theirs=self._renames,
+            source=self._staged,
+            sink=self._staged,
+        )
+        if result.conflicts:
+            conflicts = [conflict_of(raw, self._session.chunks, self._uploader) for raw in result.conflicts]
+            shown = "; ".join(map(str, conflicts[:3])) + (" …" if len(conflicts) > 3 else "")
+            raise CommitConflictError(
+                f"branch {self._branch!r} has moved to {head.commit[:12]}, which touches the same {len(conflicts)} "
+                f"thing{'s' if len(conflicts) > 1 else ''} as what is staged ({shown}); "
+                "commit to a branch of its own and merge, or reset",
+                conflicts,
+            )
+        self._take_merged(onto, head, result)
+        return self._working()
+
+    def _take_merged(self, onto: Snapshot, head: Movement, result: MergeResult) -> None:
+        self._base, self._head = onto, head
+        self._nodes, self._attrs = dict(result.catalog.nodes), dict(result.catalog.attrs)
+        self._inlined = {**self._inlined, **result.catalog.inlined, **onto.catalog.inlined}
+        self._renames = dict(result.renames[0])
+        self._restage()
+
+    def _restage(self) -> None:
+        """Let the stages of columns go on from the trees that the catalog has now."""
+        for name in list(self._stages):
+            node = self._nodes.get(name)
+            stage = self._stages[name]
+            if isinstance(node, ColumnNode) and node.schema == stage.schema:
+                stage.rebase(node.root)
+            else:
+                del self._stages[name]
+                self._views.pop(name, None)
+
+    def _settle(self, published: Published) -> None:
+        """After a commit: go on from it, with nothing staged."""
+        self._head, self._base = published.movement, published.snapshot
+        catalog = published.snapshot.catalog
+        self._nodes, self._attrs = dict(catalog.nodes), dict(catalog.attrs)
+        self._inlined = dict(catalog.inlined)
+        self._renames, self._parents = {}, []
+        self._restage()
+        self._staged.clear()
+        self._staging.clear()
+
+    # ---- leaving ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave: what is staged is kept for the next write checkout (dropped with ``staging="memory"``), and the lock released."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._flush()
+            finally:
+                self._closed = True
+                self._views = {}
+                self._staging.close()
+
+    def __enter__(self) -> WriteCheckout:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Without close() nothing is flushed, but the lock must not outlive the checkout.
+        if not self._closed and hasattr(self, "_staging"):
+            self._staging.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"{self._where()} cannot be pickled; open one in the other process with staging='memory'")
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"<WriteCheckout of {self._branch!r}, closed>"
+        names = ", ".join(sorted(self._nodes)) or "nothing yet"
+        return f"<WriteCheckout of {self._branch!r} at {self._base.commit.id[:12]}, {self._session.url}: {names}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>WriteCheckout</b> {self._branch}</p>{self._table()}"
+
+
+class WritableViews(NodeViews[Column]):
+    """The columns of a write checkout by name."""
+
+    def __delitem__(self, name: str) -> None:
+        self[name]
+        checkout = self._checkout
+        assert isinstance(checkout, WriteCheckout)
+        checkout.remove(name)
+
+
+class _Current(Mapping[str, Any]):
+    """The working catalog's nodes, with the roots of the stages that have been folded."""
+
+    def __init__(self, nodes: dict[str, CatalogNode], stages: dict[str, ColumnStage]) -> None:
+        self._nodes = nodes
+        self._stages = stages
+
+    def __getitem__(self, name: str) -> CatalogNode:
+        node = self._nodes[name]
+        stage = self._stages.get(name)
+        if stage is not None and isinstance(node, ColumnNode) and stage.root is not node.root:
+            return replace(node, root=stage.root)
+        return node
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
+class _Attributes(MutableMapping[str, Any]):
+    """Attributes that are staged as they are set."""
+
+    def __init__(self, checkout: WriteCheckout) -> None:
+        self._checkout = checkout
+
+    def __getitem__(self, name: str) -> Any:
+        return json.loads(canonical_json(self._checkout._attrs[name]))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if not isinstance(name, str):
+            raise SchemaError(f"an attribute's name is a str, not {name!r}")
+        try:
+            kept = json.loads(canonical_json(value))
+        except ValueError as error:
+            raise SchemaError(f"attribute {name!r} {error}") from error
+        if kept != value:
+            raise SchemaError(f"attribute {name!r}: JSON would change the value (a tuple becomes a list, say)")
+        with self._checkout._lock:
+            self._checkout._check_open()
+            self._checkout._attrs[name] = kept
+
+    def __delitem__(self, name: str) -> None:
+        with self._checkout._lock:
+            self._checkout._check_open()
+            del self._checkout._attrs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self._checkout._attrs))
+
+    def __len__(self) -> int:
+        return len(self._checkout._attrs)
+
+    def __repr__(self) -> str:
+        return repr(self._checkout._attrs)
+
+
+def branch_is_gone(branch: str) -> RevisionNotFoundError:
+    """Return the error for writing to what is no branch."""
+    return RevisionNotFoundError(
+        f"{branch!r} is no branch; a write checkout needs one: create it with repo.create_branch({branch!r})"
+    )
