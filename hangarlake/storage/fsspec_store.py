@@ -371,6 +371,12 @@ class FsspecStore(ObjectStore):
 def _open_url(url: str, options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
     if "::" not in url:
         protocol = url.partition("://")[0]
+        if protocol in _GCS and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
+            # The registered class asks gRPC services about the bucket's kind, which emulators do not have.
+            from gcsfs.core import GCSFileSystem
+
+            filesystem = GCSFileSystem(**{"token": "anon", **_FRESH, **options})
+            return filesystem, filesystem._strip_protocol(url).rstrip("/")
         options = {**(_FRESH if fsspec.get_filesystem_class(protocol).cachable else {}), **options}
     filesystem, root = fsspec.core.url_to_fs(url, **options)
     return filesystem, root.rstrip("/")

@@ -268,6 +268,8 @@ class LocalStore(ObjectStore):
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         folder, _, start = check_prefix(prefix).rpartition("/")
+        if folder.partition("/")[0] == _TEMPORARY:
+            return
         yield from self._walk(folder + "/" if folder else "", start)
 
     def _walk(self, above: str, start: str) -> Iterator[ObjectInfo]:
@@ -284,7 +286,8 @@ class LocalStore(ObjectStore):
     def list_prefixes(self, prefix: str) -> builtins.list[str]:
         if not prefix.endswith("/") and prefix:
             raise StorageError(f"{prefix!r} must end in a slash to list the level below it.")
-        check_prefix(prefix)
+        if check_prefix(prefix).partition("/")[0] == _TEMPORARY:
+            return []
         # A folder counts if there is an object in it: a writer that died may have left an empty one.
         return sorted(
             name.rstrip("/")

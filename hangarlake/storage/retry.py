@@ -55,8 +55,10 @@ def codes_of(error: BaseException) -> Iterator[str]:
             yield str(response.get("Error", {}).get("Code", ""))
             yield str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
         # aiohttp: status; gcsfs: code; azure: status_code and error_code.
+        known = vars(link) if hasattr(link, "__dict__") else {}
         for name in ("status", "code", "status_code", "error_code"):
-            value = getattr(link, name, None)
+            # Not getattr: aiohttp has a property of that name that warns of itself.
+            value = known.get(name)
             if isinstance(value, int | str) and not isinstance(value, bool):
                 yield str(value)
 

@@ -62,6 +62,10 @@ class StoreConformance:
         """Return a picklable callable that opens the same store in another process."""
         return functools.partial(pickle.loads, pickle.dumps(store))
 
+    def fill(self, store: ObjectStore, keys: list[str]) -> None:
+        """Write one byte under each of many keys; a suite may do that in a quicker way."""
+        put_all(store, [(key, b"x") for key in keys])
+
     # ---- reading and writing ---------------------------------------------------------------------------------------
 
     def test_a_put_object_is_read_back(self, store: ObjectStore) -> None:
@@ -110,28 +114,23 @@ class StoreConformance:
             assert not store.exists(key)
         assert store.exists("folder/there")
 
-    @pytest.mark.parametrize(
-        "key", ["", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "ä", "a b", "a\n", "a\\b"]
-    )
-    def test_bad_keys_are_refused(self, store: ObjectStore, key: str) -> None:
-        with pytest.raises(StorageError):
-            store.put(key, b"x")
-        with pytest.raises(StorageError):
-            store.put_new(key, b"x")
+    def test_bad_keys_are_refused(self, store: ObjectStore) -> None:
+        for key in ("", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "ä", "a b", "a\n", "a\\b"):
+            for call in (store.put, store.put_new):
+                with pytest.raises(StorageError):
+                    call(key, b"x")
         assert list(store.list("")) == []
 
-    @pytest.mark.parametrize(
-        "name", ["ünïcödé", "a/b", "100%", "%2F", "a b+c", "日本語", "~", ".hidden", "dots..in", "a=b&c?d#e"]
-    )
-    def test_percent_encoded_names(self, store: ObjectStore, name: str) -> None:
-        key = f"refs/tags/{quote(name, safe='').replace('~', '%7E')}.json"
-        assert store.put_new(key, name.encode())
-        assert store.get(key) == name.encode()
-        assert store.get_range(key, 0, 1) == name.encode()[:1]
-        assert [info.key for info in store.list("refs/")] == [key]
-        assert store.list_prefixes("refs/tags/") == [key.removeprefix("refs/tags/")]
-        store.delete([key])
-        assert not store.exists(key)
+    def test_percent_encoded_names(self, store: ObjectStore) -> None:
+        for name in ("ünïcödé", "a/b", "100%", "%2F", "a b+c", "日本語", "~", ".hidden", "dots..in", "a=b&c?d#e"):
+            key = f"refs/tags/{quote(name, safe='').replace('~', '%7E')}.json"
+            assert store.put_new(key, name.encode())
+            assert store.get(key) == name.encode()
+            assert store.get_range(key, 0, 1) == name.encode()[:1]
+            assert [info.key for info in store.list("refs/")] == [key]
+            assert store.list_prefixes("refs/tags/") == [key.removeprefix("refs/tags/")]
+            store.delete([key])
+            assert not store.exists(key)
 
     # ---- ranges ----------------------------------------------------------------------------------------------------
 
@@ -275,7 +274,7 @@ class StoreConformance:
 
     def test_more_objects_than_a_page(self, store: ObjectStore) -> None:
         keys = [f"packs/{number % 7:02x}/{number:05}" for number in range(self.many)]
-        put_all(store, [(key, b"x") for key in keys])
+        self.fill(store, keys)
         assert [info.key for info in store.list("packs/")] == sorted(keys)
         assert store.list_prefixes("packs/") == [f"{number:02x}" for number in range(7)]
         store.delete(keys)

@@ -21,6 +21,10 @@ __all__ = ["Fault", "FaultyStore"]
 FaultKind: TypeAlias = Literal["error", "lost-answer", "truncate", "corrupt", "crash"]
 
 
+def _injected() -> Exception:
+    return StorageError("injected fault")
+
+
 @dataclass(slots=True)
 class Fault:
     """One thing that goes wrong.
@@ -52,7 +56,7 @@ class Fault:
     key: str = "*"
     after: int = 0
     times: int | None = 1
-    error: Callable[[], Exception] = lambda: StorageError("injected fault")
+    error: Callable[[], Exception] = _injected
     action: Callable[[ObjectStore], object] | None = None
 
     def _hits(self, op: str, key: str) -> bool:
