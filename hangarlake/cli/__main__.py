@@ -1,0 +1,7 @@
+"""``python -m hangarlake.cli``."""
+
+import sys
+
+from hangarlake.cli.app import main
+
+sys.exit(main())

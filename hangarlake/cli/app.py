@@ -1,0 +1,173 @@
+"""The program: global options, the list of commands, and what becomes of errors.
+
+Exit status: 0 done, 1 differences, conflicts or a check that failed, 2 wrong usage, 3 anything else; 130 after Ctrl-C, 141
+when whoever read the output has gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from hangarlake.cli import columns, exchange, history, refs, repositories
+from hangarlake.cli.failures import Failure, describe, status_of
+from hangarlake.cli.invocation import Invocation
+
+__all__ = ["app", "main"]
+
+_PROGRAM = "hangarlake"
+_PIPE_CLOSED = 141
+# Options that stand before the command; people type them behind it.
+_GLOBAL_OPTIONS = frozenset({"-r", "--repo", "--option", "--debug"})
+# Each adds its commands; they appear in the help in this order.
+_COMMAND_MODULES = (repositories, history, refs, columns, exchange)
+
+
+class _PipeClosedError(Exception):
+    """Whoever read our output has gone."""
+
+
+class _Commands(TyperGroup):
+    """The group of all commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a closed pipe is reported before typer turns it into a failure of its own kind."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _PipeClosedError from error
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is click's
+        """Return the names in the order in which they were added."""
+        return list(self.commands)
+
+
+app = typer.Typer(
+    name=_PROGRAM,
+    cls=_Commands,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"{_PROGRAM} {version(_PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    repo: Annotated[
+        str | None,
+        typer.Option(
+            "--repo",
+            "-r",
+            metavar="URL",
+            help="The repository. Else $HANGARLAKE_REPO, else the nearest .hangarlake.toml upwards.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A storage option, as fsspec takes it; repeatable. Else $HANGARLAKE_OPTIONS, as JSON.",
+        ),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+    version: Annotated[  # noqa: ARG001  # its callback does it
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Git for array data, on any bucket, with no server."""
+    invocation: Invocation = ctx.obj
+    invocation.debug = debug
+    invocation.configure(repo, option or [])
+
+
+for _module in _COMMAND_MODULES:
+    _module.register(app)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+    """
+    invocation = Invocation()
+    args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # Names and messages may hold characters that the terminal's encoding lacks; that must not end the program.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with warnings.catch_warnings():
+            # Those of libraries are for who writes programs; asking Python for them (-W, PYTHONWARNINGS) still shows them.
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            result = get_command(app).main(args=args, prog_name=_PROGRAM, standalone_mode=False, obj=invocation)
+        sys.stdout.flush()
+    except (_PipeClosedError, BrokenPipeError):
+        return _leave_pipe()
+    except OSError as error:
+        return _leave_pipe() if error.errno == errno.EPIPE else _report(error, invocation)
+    except BaseException as error:
+        return _report(error, invocation)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: BaseException, invocation: Invocation) -> int:
+    """Say in one line what went wrong, and return the exit status."""
+    status = status_of(error)
+    if invocation.debug and not isinstance(error, SystemExit):
+        sys.stderr.write(invocation.redact("".join(traceback.format_exception(error))))
+    line = describe(error)
+    if line:
+        line += _hint(error, invocation)
+        sys.stderr.write(f"{_PROGRAM}: {invocation.redact(line)}\n")
+    return status
+
+
+def _hint(error: BaseException, invocation: Invocation) -> str:
+    """Return what to do next, where the error itself does not say."""
+    option = getattr(error, "option_name", None)
+    if option in _GLOBAL_OPTIONS:
+        return f"; it goes before the command: {_PROGRAM} {option} … COMMAND"
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        return f" (see {context.command_path} --help)"
+    if isinstance(error, Failure) or status_of(error) != 3 or invocation.debug:
+        return ""
+    from hangarlake.errors import HangarlakeError
+
+    expected = isinstance(error, HangarlakeError | OSError | ImportError)
+    return "" if expected else " (this looks like a fault of hangarlake itself; --debug shows where)"
+
+
+def _leave_pipe() -> int:
+    """Keep the interpreter from flushing into the closed pipe once more when it ends."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(devnull, sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+    finally:
+        os.close(devnull)
+    return _PIPE_CLOSED

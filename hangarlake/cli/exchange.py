@@ -1,0 +1,196 @@
+"""Commands that turn files into samples and samples into files: import, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hangarlake.cli.failures import UsageFailure
+from hangarlake.cli.invocation import invocation_of
+from hangarlake.cli.keys import KEY_HELP, find_key, parse_key
+from hangarlake.cli.output import DryRun, Json, print_json, progress, say, size, text_of
+
+if TYPE_CHECKING:
+    from hangarlake.columns.column import Column
+    from hangarlake.formats import ImportResult
+
+__all__ = ["register"]
+
+_PANEL = "Data"
+FormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format", "-f", help="npy, npz, png, jpeg, tiff, text, json, bytes, or that of a plug-in.", show_default=False
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("import", rich_help_panel=_PANEL)(import_files)
+    app.command("export", rich_help_panel=_PANEL)(export_files)
+
+
+def import_files(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="Files, and folders to take whole.", show_default=False)
+    ],
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            "-c",
+            help="Into which column. An .npz file may go without: a column for each array in it.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Key of the sample, for a single file. " + KEY_HELP, show_default=False)
+    ] = None,
+    sub: Annotated[
+        str | None, typer.Option(help="Key within the sample, in a nested column.", show_default=False)
+    ] = None,
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the column if it is not there, for values like the first.")
+    ] = False,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="With --create: a nested column; the last folder of a path is the sample.")
+    ] = False,
+    variable_shape: Annotated[
+        bool, typer.Option("--variable-shape", help="With --create: samples may differ in shape.")
+    ] = False,
+    split: Annotated[
+        bool, typer.Option("--split", help="Cut arrays along the first axis into samples, numbered from 0.")
+    ] = False,
+    start: Annotated[int, typer.Option(min=0, help="With --split: number of the first sample.")] = 0,
+    exported: Annotated[
+        bool,
+        typer.Option("--exported", help="The files come from `hangarlake export`: read their names as it wrote them."),
+    ] = False,
+    format: FormatName = None,
+    branch: Annotated[
+        str | None,
+        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Stage files as samples; all of them, or none if anything is wrong with one.
+
+    A file becomes the sample that is named like it, without the suffix; one in a folder takes its path in there as
+    key: train/cat.png becomes train/cat. Commit with `hangarlake commit`.
+    """
+    from hangarlake.formats import ImportOptions, find_files, format_named, import_columns, import_samples
+
+    invocation = invocation_of(ctx)
+    _check_import(paths, column, key, sub)
+    files, skipped = find_files(paths, format=format_named(format) if format else None)
+    if column is None and (len(files) != 1 or not files[0].format.holds_many):
+        raise UsageFailure("say with --column where the samples go; only a single .npz file can go without")
+    if key is not None and (split or len(files) != 1 or files[0].format.holds_many):
+        raise UsageFailure("--key is for one file with one value")
+    options = ImportOptions(
+        key=_key(key, sub),
+        split=split,
+        start=start,
+        exported=exported,
+        create=create,
+        nested=nested,
+        variable_shape=variable_shape,
+    )
+    repo = invocation.open()
+    with repo.checkout(branch or repo.default_branch, write=True) as writer, progress("Importing") as advance:
+        if column is None:
+            result = import_columns(writer, files[0], options, progress=advance)
+        else:
+            result = import_samples(writer, files, column, options, progress=advance)
+    if as_json:
+        print_json({**result.to_dict(), "files": len(files), "skipped": [str(path) for path in skipped]})
+        return
+    _report_import(result, len(files), skipped)
+
+
+def export_files(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.", show_default=False)],
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", "-c", help="Which column; repeatable. All of them if left out.", show_default=False),
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="Only this sample; repeatable. " + KEY_HELP, show_default=False)
+    ] = None,
+    rev: Annotated[
+        str | None,
+        typer.Option("--rev", help="Branch, tag or commit; the default branch if left out.", show_default=False),
+    ] = None,
+    format: FormatName = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Write samples to files named after their keys.
+
+    One column is written into FOLDER itself, several into a folder for each. Nothing is ever written outside FOLDER,
+    and no file is replaced without --force. What file systems do not allow in names is escaped;
+    `hangarlake import --exported` understands it.
+    """
+    from hangarlake.formats import export_column, format_named
+    from hangarlake.formats.names import quote_part
+
+    if key and (column is None or len(column) != 1):
+        raise UsageFailure("--key needs one --column")
+    chosen = format_named(format) if format else None
+    results = []
+    with invocation_of(ctx).open().checkout(rev) as view, progress("Exporting") as advance:
+        names = list(dict.fromkeys(column or view.columns))
+        columns = {name: view.columns[name] for name in names}
+        for name, each in columns.items():
+            place = folder if len(columns) == 1 else folder / quote_part(name)
+            keys = None if not key else _keys(each, key)
+            results.append(
+                export_column(
+                    name, each, place, format=chosen, keys=keys, force=force, dry_run=dry_run, progress=advance
+                )
+            )
+    if as_json:
+        print_json([result.to_dict() for result in results])
+        return
+    for result in results:
+        what = f"{text_of(result.samples, 'sample')} of {result.column} as {text_of(result.files, 'file')} to {result.folder}"
+        say(f"Would write {what}." if dry_run else f"Wrote {what}, {size(result.bytes)}.")
+    if not results:
+        say("There is no column to export.")
+
+
+def _check_import(paths: list[Path], column: str | None, key: str | None, sub: str | None) -> None:
+    for path in paths:
+        if not path.exists():
+            raise UsageFailure(f"{path} does not exist")
+    if key is not None and column is None:
+        raise UsageFailure("--key needs --column")
+    if sub is not None and key is None:
+        raise UsageFailure("--sub needs --key")
+
+
+def _key(key: str | None, sub: str | None) -> Any:
+    if key is None:
+        return None
+    return parse_key(key) if sub is None else (parse_key(key), parse_key(sub))
+
+
+def _keys(column: Column, texts: list[str]) -> list[Any]:
+    keys = [find_key(column, text) for text in texts]
+    return keys if not column.nested else [(key, sub) for key in keys for sub in column[key]]
+
+
+def _report_import(result: ImportResult, files: int, skipped: list[Path]) -> None:
+    into = ", ".join(name + (" (new)" if name in result.created else "") for name in result.columns)
+    replaced = result.samples - result.added
+    note = f", {replaced:,} of them in place of others" if replaced else ""
+    say(f"Staged {text_of(result.samples, 'sample')} from {text_of(files, 'file')} into {into}{note}.")
+    if skipped:
+        shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
+        say(f"Skipped {text_of(len(skipped), 'file')} of no known format: {shown}")

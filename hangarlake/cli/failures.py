@@ -1,0 +1,73 @@
+"""Errors as a shell sees them: an exit status and one line."""
+
+from __future__ import annotations
+
+import re
+
+from hangarlake import errors
+
+__all__ = ["CONFLICT", "FAILED", "USAGE", "Failure", "UsageFailure", "describe", "status_of"]
+
+CONFLICT = 1
+USAGE = 2
+FAILED = 3
+_INTERRUPTED = 130
+
+# «Differences or conflicts or a check that failed»: the command worked, and this is its answer.
+_ANSWERS = (errors.MergeConflictError, errors.CommitConflictError, errors.NothingToCommitError)
+
+
+class Failure(Exception):
+    """A command ends with a status and, unless it is empty, a message."""
+
+    def __init__(self, message: str = "", status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UsageFailure(Failure):
+    """The command line makes no sense, in a way that its parser cannot see."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, USAGE)
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status that an error stands for."""
+    if isinstance(error, Failure):
+        return error.status
+    if isinstance(error, _ANSWERS):
+        return CONFLICT
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else FAILED
+    # typer brings click's exceptions with it in some releases and imports them in others: known by what they have.
+    if hasattr(error, "format_message"):
+        return USAGE
+    if type(error).__name__ == "Abort":
+        return _INTERRUPTED
+    if type(error).__name__ == "Exit":
+        return int(getattr(error, "exit_code", FAILED))
+    return FAILED
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as one line of text; empty where there is nothing to say."""
+    if isinstance(error, SystemExit) or type(error).__name__ in ("Abort", "Exit", "KeyboardInterrupt"):
+        return ""
+    if hasattr(error, "format_message"):
+        text = str(error.format_message())
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return text
+    elif isinstance(error, errors.HangarlakeError | Failure | OSError | ImportError):
+        text = str(error) or type(error).__name__
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """Join lines, and make control characters visible: a message may quote what somebody else wrote."""
+    joined = re.sub(r"\s*\n\s*", " ", text.strip())
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in joined)

@@ -1,0 +1,238 @@
+"""Commands about commits: status, commit, log, show, reflog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hangarlake.cli.failures import UsageFailure
+from hangarlake.cli.invocation import invocation_of
+from hangarlake.cli.keys import KEY_HELP, find_key
+from hangarlake.cli.output import Json, moment, plain, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from hangarlake import Commit, Repository
+
+__all__ = ["register"]
+
+_PANEL = "Changes and history"
+_SHORT = 12
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (status, commit, log, show, reflog):
+        app.command(rich_help_panel=_PANEL)(command)
+
+
+def status(
+    ctx: typer.Context,
+    branch: Annotated[
+        str | None,
+        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is staged and not committed."""
+    from hangarlake.cli.changes import print_changes
+
+    repo = invocation_of(ctx).open()
+    name = branch or repo.default_branch
+    with repo.checkout(name, write=True) as writer:
+        head, staged = repo.resolve(name), writer.status()
+        if as_json:
+            print_json({"branch": name, "commit": head.id, "staged": staged.to_dict()})
+            return
+        say(f"On branch {name}, at {head.id[:_SHORT]} ({_subject(head)})")
+        if not staged:
+            say("Nothing is staged.")
+            return
+        say("Staged:")
+        print_changes(staged)
+
+
+def commit(
+    ctx: typer.Context,
+    message: Annotated[str, typer.Option("--message", "-m", help="What changed, and why.")],
+    branch: Annotated[
+        str | None,
+        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option(help='"Name <mail>"; else $HANGARLAKE_AUTHOR, else what git says.', show_default=False)
+    ] = None,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Commit even if nothing is staged.")] = False,
+    rebase: Annotated[
+        bool, typer.Option("--rebase/--no-rebase", help="If the branch has moved on, put the changes on top of it.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Make a commit of what is staged. Exit status 1 if nothing is, or if the branch moved and changed the same samples."""
+    repo = invocation_of(ctx).open(author=author)
+    name = branch or repo.default_branch
+    with repo.checkout(name, write=True) as writer:
+        made = writer.commit(message, author=author, rebase=rebase, allow_empty=allow_empty)
+    if as_json:
+        print_json(made.to_dict())
+    else:
+        say(f"[{name} {made.id[:_SHORT]}] {_subject(made)}")
+
+
+def log(
+    ctx: typer.Context,
+    rev: Annotated[
+        str | None, typer.Argument(help="Where to begin; the default branch if left out.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="At most so many commits.", show_default=False)
+    ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option("--column", "-c", help="Only commits that changed this column or array.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Only commits that changed this sample of it. " + KEY_HELP, show_default=False)
+    ] = None,
+    oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the history of a revision, newest first."""
+    if key is not None and column is None:
+        raise UsageFailure("--key needs --column")
+    repo = invocation_of(ctx).open()
+    commits = repo.log(rev, limit=limit, node=column, key=None if key is None else _key_of(repo, rev, str(column), key))
+    if as_json:
+        print_json([each.to_dict() for each in commits])
+        return
+    for number, each in enumerate(commits):
+        if oneline:
+            # Flushed line by line, so that `| head` ends a long walk early.
+            print(f"{each.id[:_SHORT]} {plain(_subject(each))}", flush=True)
+        else:
+            if number:
+                print()
+            _print_commit(each)
+
+
+def show(
+    ctx: typer.Context,
+    rev: Annotated[
+        str | None, typer.Argument(help="Branch, tag or commit; the default branch if left out.", show_default=False)
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", "-c", help="Show a sample of this column instead.", show_default=False)
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Which sample. " + KEY_HELP, show_default=False)] = None,
+    sub: Annotated[
+        str | None, typer.Option(help="Key within the sample, in a nested column.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a commit and what it changed, or one sample."""
+    from hangarlake.cli.changes import print_changes
+
+    if (column is None) != (key is None) or (sub is not None and key is None):
+        raise UsageFailure("to see a sample give --column and --key (and --sub in a nested column)")
+    repo = invocation_of(ctx).open()
+    if column is not None and key is not None:
+        _show_sample(repo, rev, column, key, sub, as_json)
+        return
+    chosen = repo.resolve(rev)
+    changes = repo.diff(chosen.parents[0], chosen.id) if chosen.parents else None
+    if as_json:
+        print_json({**chosen.to_dict(), "changes": None if changes is None else changes.to_dict()})
+        return
+    _print_commit(chosen)
+    if changes:
+        print()
+        print_changes(changes)
+
+
+def reflog(
+    ctx: typer.Context,
+    branch: Annotated[
+        str | None, typer.Argument(help="Which branch; the default branch if left out.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="At most so many movements.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show every movement of a branch, newest first: who moved it, from where to where."""
+    from itertools import islice
+
+    repo = invocation_of(ctx).open()
+    name = branch or repo.default_branch
+    entries = list(islice(repo.reflog(name), limit))
+    if as_json:
+        print_json([entry.to_dict() for entry in entries])
+        return
+    print_table(
+        ("seq", "commit", "operation", "time", "author", "message"),
+        [
+            (
+                entry.seq,
+                (entry.commit or "deleted")[:_SHORT],
+                entry.operation,
+                moment(entry.time),
+                entry.author,
+                entry.message.partition("\n")[0],
+            )
+            for entry in entries
+        ],
+        right=("seq",),
+    )
+
+
+def _subject(commit: Commit) -> str:
+    return commit.message.partition("\n")[0]
+
+
+def _print_commit(commit: Commit) -> None:
+    say(f"commit {commit.id}", style="yellow")
+    if len(commit.parents) > 1:
+        say(f"Merge:  {' '.join(parent[:_SHORT] for parent in commit.parents)}")
+    say(f"Author: {commit.author}")
+    say(f"Date:   {moment(commit.time)}")
+    say("")
+    for line in commit.message.splitlines():
+        say(f"    {line}")
+
+
+def _key_of(repo: Repository, rev: str | None, column: str, text: str) -> str | int:
+    with repo.checkout(rev) as view:
+        # A column that has gone since has a history all the same.
+        return find_key(view.columns[column], text) if column in view.columns else text
+
+
+def _show_sample(repo: Repository, rev: str | None, column: str, key: str, sub: str | None, as_json: bool) -> None:
+    from hangarlake.cli.values import describe_value, value_to_dict
+
+    with repo.checkout(rev) as view:
+        target = view.columns[column]
+        sample: Any = find_key(target, key)
+        if target.nested:
+            inner = target[sample]
+            if sub is None:
+                if as_json:
+                    print_json({"column": column, "key": sample, "subs": list(inner)})
+                else:
+                    say("\n".join(str(each) for each in inner))
+                return
+            sample = (sample, int(sub) if sub not in inner and sub.isdecimal() and int(sub) in inner else sub)
+        elif sub is not None:
+            raise UsageFailure(f"the column {column} is not nested, so its samples have no --sub")
+        value, digest = target[sample], target.digest(sample)
+    if as_json:
+        print_json(
+            {
+                "column": column,
+                "key": list(sample) if isinstance(sample, tuple) else sample,
+                "digest": digest,
+                **value_to_dict(value),
+            }
+        )
+    else:
+        say(f"digest {digest}")
+        say(describe_value(value))

@@ -1,0 +1,178 @@
+"""Commands about a repository as a whole: init, info, stats, demo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hangarlake.cli.invocation import CONFIG_NAME, invocation_of
+from hangarlake.cli.output import Json, print_json, print_table, say, size, text_of
+
+__all__ = ["register"]
+
+_PANEL = "Repositories"
+_HIDDEN_FOLDER = ".hangarlake"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (demo, init, info, stats):
+        app.command(rich_help_panel=_PANEL)(command)
+
+
+def init(
+    ctx: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            help="Where to create it: a folder, s3://bucket/path, gs://…, az://…, any fsspec URL.", show_default=False
+        ),
+    ] = None,
+    branch: Annotated[str, typer.Option("--default-branch", help="Name of the first branch.")] = "main",
+    author: Annotated[str | None, typer.Option(help='"Name <mail>" of the first commit.')] = None,
+    config: Annotated[
+        bool,
+        typer.Option(
+            "--config/--no-config",
+            help=f"Write {CONFIG_NAME} here, so that commands in this folder find the repository.",
+        ),
+    ] = True,
+    unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsafe-store", help="Accept a store without «create if absent»; for a single writer only."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Create a repository.
+
+    Without a URL it is created where -r or $HANGARLAKE_REPO says, else in the folder .hangarlake here.
+    """
+    from hangarlake import Repository
+
+    invocation = invocation_of(ctx)
+    place = url or invocation.given_url or _HIDDEN_FOLDER
+    repo = Repository.create(
+        place,
+        storage_options=invocation.storage_options(),
+        author=author,
+        default_branch=branch,
+        allow_unsafe_store=unsafe,
+    )
+    # With -r or the variable the user has a way to name the repository already.
+    note = _write_config(place) if config and (url is not None or invocation.given_url is None) else None
+    if as_json:
+        print_json(
+            {
+                "url": invocation.redact(repo.url),
+                "id": repo.id,
+                "default_branch": repo.default_branch,
+                "config": note == _written(),
+            }
+        )
+        return
+    say(f"Created a repository at {invocation.redact(repo.url)}, with the branch {repo.default_branch}.")
+    if note:
+        say(note)
+
+
+def info(ctx: typer.Context, as_json: Json = False) -> None:
+    """Say what is where: the repository, its branches and tags, and the columns at the head of the default branch."""
+    invocation = invocation_of(ctx)
+    repo = invocation.open()
+    branches, tags = dict(repo.branches), dict(repo.tags)
+    columns = []
+    arrays: list[str] = []
+    if repo.default_branch in branches:
+        with repo.checkout(repo.default_branch) as view:
+            columns = [
+                {"name": name, "kind": column.kind, "samples": len(column)} for name, column in view.columns.items()
+            ]
+            arrays = [name for name in view if name not in view.columns]
+    url = invocation.redact(repo.url)
+    if as_json:
+        print_json(
+            {
+                "url": url,
+                "id": repo.id,
+                "default_branch": repo.default_branch,
+                "branches": branches,
+                "tags": tags,
+                "columns": columns,
+                "arrays": arrays,
+            }
+        )
+        return
+    say(f"{url}", style="bold")
+    say(f"id        {repo.id}")
+    say(f"author    {repo.author}")
+    say(
+        f"branches  {', '.join(name + ' (default)' if name == repo.default_branch else name for name in branches) or 'none'}"
+    )
+    say(f"tags      {', '.join(tags) or 'none'}")
+    held = [f"{column['name']} ({text_of(int(str(column['samples'])), 'sample')})" for column in columns]
+    say(f"columns   {', '.join(held) or 'none'}")
+    say(f"arrays    {', '.join(arrays) or 'none'}")
+
+
+def stats(
+    ctx: typer.Context,
+    rev: Annotated[
+        str | None, typer.Argument(help="Branch, tag or commit; the default branch if left out.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count commits, nodes and samples, and compare what they hold with what is stored."""
+    result = invocation_of(ctx).open().stats(rev)
+    if as_json:
+        print_json(result.to_dict())
+        return
+    rows = [
+        ("commits", f"{result.commits:,}"),
+        ("columns and arrays", f"{result.nodes:,}"),
+        ("samples", f"{result.samples:,}"),
+        ("held", size(result.logical_bytes)),
+        ("stored", size(result.stored_bytes)),
+        ("packs", f"{result.packs:,}"),
+    ]
+    print_table(("", "count"), rows, right=("count",))
+
+
+def demo(
+    ctx: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Argument(help="Where to create the repository; in a temporary folder if left out.", show_default=False),
+    ] = None,
+) -> None:
+    """Show the main job end to end on 1,797 real images: commit, branch, tag, read cold."""
+    from hangarlake.cli.demo import run
+
+    invocation = invocation_of(ctx)
+    run(url or invocation.explicit_url, invocation.storage_options(), invocation.redact)
+
+
+def _write_config(url: str) -> str:
+    """Write the file that names the repository; one that is there already stays. Return what to say about it."""
+    from hangarlake.storage import redact_url
+
+    path = Path(CONFIG_NAME)
+    if redact_url(url) != url:
+        return f"{CONFIG_NAME} was not written, because this URL carries credentials; set HANGARLAKE_REPO instead."
+    text = f"# Which repository the commands in this folder mean; read by hangarlake.\nurl = {json.dumps(url, ensure_ascii=False)}\n"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return f"{CONFIG_NAME} is here already and stays as it is; name the new repository with -r {url}."
+    except OSError as error:
+        return f"{CONFIG_NAME} could not be written ({error.strerror}); name the repository with -r {url}."
+    return _written()
+
+
+def _written() -> str:
+    return f"Wrote {CONFIG_NAME}: commands in this folder and below mean this repository."

@@ -1,0 +1,196 @@
+"""What holds for every command: help, exit statuses, one line for an error, pipes, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import hangarlake
+from hangarlake.cli.app import app
+from hangarlake.cli.invocation import Invocation
+from tests.cli.conftest import Run, one_line
+
+
+def commands() -> dict[str, Any]:
+    """Return every command by what is typed, those of groups included."""
+    found: dict[str, Any] = {}
+    group: Any = get_command(app)
+    for name, command in group.commands.items():
+        found[name] = command
+        for sub, inner in getattr(command, "commands", {}).items():
+            found[f"{name} {sub}"] = inner
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_and_each_of_its_options_has_help(run: Run, name: str) -> None:
+    command = commands()[name]
+    assert (getattr(command, "help", None) or "").strip()
+    for parameter in command.params:
+        assert (getattr(parameter, "help", None) or "").strip(), parameter.name
+    done = run(*name.split(), "--help")
+    assert done.status == 0
+    assert "Usage: hangarlake" in done.out
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_is_documented(name: str) -> None:
+    root = Path(__file__).parents[2]
+    pages = [path for path in (root / "README.md", root / "docs" / "cli.md") if path.is_file()]
+    assert any(f"hangarlake {name}" in page.read_text("utf-8") for page in pages)
+
+
+@pytest.mark.parametrize(
+    "name", ["info", "status", "log", "show", "branch", "tag", "column ls", "column info", "stats", "reflog"]
+)
+def test_every_reading_command_prints_json(name: str) -> None:
+    options = {option for parameter in commands()[name].params for option in parameter.opts}
+    assert "--json" in options
+
+
+@pytest.mark.parametrize("name", ["branch", "tag", "reset", "column remove"])
+def test_every_destructive_command_can_be_tried_and_told_not_to_ask(name: str) -> None:
+    options = {option for parameter in commands()[name].params for option in parameter.opts}
+    assert {"--dry-run", "--yes"} <= options
+
+
+def test_help_needs_none_of_the_heavy_libraries() -> None:
+    # Without the package's own __init__: what that imports is not for the command line to decide.
+    script = (
+        "import sys, types\npackage = types.ModuleType('hangarlake')\npackage.__path__ = [sys.argv[1]]\n"
+        "sys.modules['hangarlake'] = package\nfrom hangarlake.cli import main\nstatus = main(['--help'])\n"
+        "heavy = {'numpy', 'zarr', 'numcodecs', 'obstore', 'fsspec', 'pydantic', 'sqlite_utils'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)\nsys.exit(status)"
+    )
+    package = str(Path(hangarlake.__file__).parent)
+    done = subprocess.run([sys.executable, "-c", script, package], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr.strip() == "[]"
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    from importlib.metadata import version
+
+    assert run("--version").out == f"hangarlake {version('hangarlake')}\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["bogus"],
+        ["log", "--bogus"],
+        ["commit"],
+        ["log", "-n", "many"],
+        ["branch", "a", "-d", "b"],
+        ["log", "--key", "x"],
+    ],
+)
+def test_wrong_usage_ends_with_2_and_one_line(run: Run, args: list[str]) -> None:
+    one_line(run("-r", "x", *args), 2)
+
+
+def test_a_global_option_behind_the_command_is_explained(run: Run) -> None:
+    assert "before the command" in one_line(run("log", "-r", "x"), 2)
+
+
+def test_without_arguments_there_is_help(run: Run) -> None:
+    done = run()
+    assert done.status == 2
+    assert "Usage: hangarlake" in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["log", "nosuch"],
+        ["show", "feedfacefeed"],
+        ["stats", "nosuch"],
+        ["reflog", "nosuch"],
+        ["branch", "new", "nosuch"],
+        ["branch", "-d", "nosuch", "--yes"],
+        ["tag", "-d", "nosuch", "--yes"],
+        ["reset", "nosuch", "--yes"],
+        ["column", "info", "nosuch"],
+        ["column", "remove", "nosuch", "--yes"],
+        ["column", "rename", "nosuch", "new"],
+        ["show", "--column", "images", "--key", "nosuch"],
+        ["show", "--column", "nosuch", "--key", "00"],
+        ["export", "out", "--column", "nosuch"],
+        ["export", "out", "--column", "images", "--key", "nosuch"],
+        ["commit", "-m", "x", "--branch", "nosuch"],
+        ["status", "--branch", "nosuch"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_there_ends_with_3_and_a_line_that_names_it(run: Run, committed: str, args: list[str]) -> None:
+    line = one_line(run(*args), 3)
+    assert any(word in line for word in ("nosuch", "feedface"))
+    assert "fault of hangarlake" not in line
+
+
+def test_debug_shows_a_traceback_and_the_line(run: Run, repo: Path) -> None:
+    done = run("--debug", "log", "nosuch")
+    assert done.status == 3
+    assert "Traceback (most recent call last)" in done.err
+    assert done.err.splitlines()[-1].startswith("hangarlake: ")
+
+
+def test_an_unexpected_error_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Invocation, **_: object) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(Invocation, "open", fail)
+    line = one_line(run("log"), 3)
+    assert line.startswith("ZeroDivisionError: by zero")
+    assert "--debug" in line
+
+
+def test_ctrl_c_ends_with_130_and_silence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Invocation, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Invocation, "open", interrupt)
+    done = run("log")
+    assert (done.status, done.err) == (130, "")
+
+
+def test_a_closed_pipe_is_quiet(committed: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "hangarlake.cli", "log"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", None])
+def test_there_are_no_escape_sequences_in_a_pipe(process: Run, committed: str, variable: str | None) -> None:
+    done = process("log", **({variable: "1"} if variable else {}))
+    assert done.status == 0
+    assert "\x1b" not in done.out
+
+
+def test_control_characters_of_others_do_not_reach_the_terminal(run: Run, repo: Path) -> None:
+    run("commit", "--allow-empty", "-m", "clear \x1b[2Jscreen", "--author", "E\x1bve <e@example.org>")
+    for command in (["log"], ["log", "--oneline"], ["show"], ["reflog"], ["status"]):
+        done = run(*command)
+        assert done.status == 0
+        assert "\x1b" not in done.out
+
+
+@pytest.mark.parametrize(
+    "args", [["reset"], ["reset", "main"], ["column", "remove", "images"], ["branch", "-d", "main"]]
+)
+def test_without_a_terminal_destructive_commands_need_yes(
+    run: Run, committed: str, args: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: PTH123, SIM115  # closed with the process
+    assert "--yes" in one_line(run(*args), 2)
