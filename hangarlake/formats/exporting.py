@@ -16,7 +16,7 @@ from hangarlake.formats.base import Format, Member, format_named
 from hangarlake.formats.names import Key, file_names, quote_part
 
 if TYPE_CHECKING:
-    from hangarlake.columns import Column
+    from hangarlake.columns.column import Column
 
 __all__ = ["ExportResult", "default_format", "export_column"]
 

@@ -85,10 +85,10 @@ def _pixels(image: Any) -> np.ndarray[Any, Any]:
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     elif image.mode not in _EXACT_MODES:
         raise ValueError(f"its colour mode {image.mode} has no exact array")
-    array = np.asarray(image)
+    array: np.ndarray[Any, Any] = np.asarray(image)
     if array.dtype == np.bool_:
         # Pillow's «true» is 255, which NumPy prints and compares as True and stores as it is.
-        return array.view(np.uint8) != 0
+        array = array.view(np.uint8) != 0
     return array.astype(array.dtype.newbyteorder("="), copy=True)
 
 

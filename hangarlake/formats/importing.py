@@ -17,7 +17,7 @@ from hangarlake.formats.base import Format, Member, format_for, formats
 from hangarlake.formats.names import Key, key_of_name, nested_key_of_name, split_nested
 
 if TYPE_CHECKING:
-    from hangarlake.checkout import WriteCheckout
+    from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["ImportOptions", "ImportResult", "SourceFile", "find_files", "import_columns", "import_samples"]
 
@@ -350,7 +350,7 @@ def _check_member(writer: WriteCheckout, name: str, array: np.ndarray[Any, Any],
     if column.kind != "ndarray" or column.nested:
         raise SchemaError(f"its member {name!r} is an array, and the column of that name holds something else")
     shape = array.shape[1:] if options.split else array.shape
-    fits = column.variable_shape or tuple(column.shape) == shape
+    fits = column.variable_shape or column.shape == shape
     if not fits or column.dtype != array.dtype.newbyteorder("="):
         raise SchemaError(
             f"its member {name!r} has samples of {array.dtype} and shape {shape}; "
