@@ -53,12 +53,9 @@ class RawSide:
 
     Attributes
     ----------
-    digest : str or None
-        Value digest, hex (keys and chunks).
-    shape : tuple of int or None
-        Of the value, where entries or the schema tell it.
-    entry : Entries or None
-        Of length 1 (keys and chunks).
+    entries : Entries or None
+        Of a key or chunk: its entry is number `at` of these, which conflicts share, for there may be very many.
+    at : int
     node : CatalogNode or None
         The column, array or group that the conflict is in.
     value : object
@@ -67,26 +64,36 @@ class RawSide:
         Of the node on this side; sides differ in it after a rename.
     """
 
-    digest: str | None = None
-    shape: tuple[int, ...] | None = None
-    entry: Entries | None = None
+    entries: Entries | None = None
+    at: int = 0
     node: CatalogNode | None = None
     value: Any | Missing = MISSING
     name: str | None = None
 
     @property
+    def entry(self) -> Entries | None:
+        """The entry by itself, of length 1."""
+        return None if self.entries is None else self.entries.take(slice(self.at, self.at + 1)).compact()
+
+    @property
+    def digest(self) -> str | None:
+        """Value digest of a key or chunk, hex."""
+        return None if self.entries is None else self.entries.digests[self.at].tobytes().hex()
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of the value under a key, where its entry or the schema tells it."""
+        if self.entries is None:
+            return None
+        if self.entries.rank:
+            return tuple(self.entries.shapes[self.at].tolist())
+        fixed = [n for n in self.schema.shape if n is not None] if self.schema else None
+        return None if fixed is None else tuple(fixed)
+
+    @property
     def schema(self) -> ColumnSchema | None:
         """The schema of the column on this side."""
         return self.node.schema if isinstance(self.node, ColumnNode) else None
-
-    @classmethod
-    def of_entry(cls, entry: Entries, node: CatalogNode | None, name: str | None = None) -> RawSide:
-        shape: tuple[int, ...] | None = None
-        if entry.rank:
-            shape = tuple(entry.shapes[0].tolist())
-        elif isinstance(node, ColumnNode) and None not in node.schema.shape:
-            shape = tuple(n for n in node.schema.shape if n is not None)
-        return cls(entry.digests[0].tobytes().hex(), shape, entry, node, name=name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

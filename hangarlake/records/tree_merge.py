@@ -82,10 +82,11 @@ class _Side:
     entries: Entries
     present: npt.NDArray[np.bool_]
 
-    def each(self) -> Iterator[Entries | None]:
+    def each(self, node: CatalogNode | None, name: str | None) -> Iterator[RawSide | None]:
+        """Describe this side of each key."""
         at = np.cumsum(self.present) - 1
         for i, present in zip(at.tolist(), self.present.tolist(), strict=True):
-            yield self.entries.take(slice(i, i + 1)).compact() if present else None
+            yield RawSide(self.entries, i, node, name=name) if present else None
 
     def take(self, where: npt.NDArray[np.bool_]) -> _Side:
         return _Side(self.entries.take(where[self.present]).compact(), self.present[where])
@@ -205,14 +206,11 @@ def carry_out(plan: TreePlan, labels: Labels, arbiter: Arbiter, source: NodeSour
 
 
 def _conflicts(block: Contested, labels: Labels) -> Iterator[RawConflict]:
-    rows = zip(block.base.each(), block.ours.each(), block.theirs.each(), strict=True)
-    for key, entries in zip(_decoded(block.keys, labels), rows, strict=True):
-        sides = [
-            None if entry is None else RawSide.of_entry(entry, *of)
-            for entry, of in zip(entries, labels.sides, strict=True)
-        ]
-        kind: ConflictKind = "chunk" if labels.ndim is not None else _kind(*entries)
-        yield RawConflict(labels.name, key, kind, *sides)
+    sides = zip((block.base, block.ours, block.theirs), labels.sides, strict=True)
+    rows = zip(*(side.each(*of) for side, of in sides), strict=True)
+    for key, (base, ours, theirs) in zip(_decoded(block.keys, labels), rows, strict=True):
+        kind: ConflictKind = "chunk" if labels.ndim is not None else _kind(base, ours, theirs)
+        yield RawConflict(labels.name, key, kind, base, ours, theirs)
 
 
 def _decoded(keys: KeyArray, labels: Labels) -> list[Any]:
@@ -221,7 +219,7 @@ def _decoded(keys: KeyArray, labels: Labels) -> list[Any]:
     return [tuple(place) for place in coordinates(keys, labels.ndim).tolist()]
 
 
-def _kind(base: Entries | None, ours: Entries | None, theirs: Entries | None) -> ConflictKind:
+def _kind(base: RawSide | None, ours: RawSide | None, theirs: RawSide | None) -> ConflictKind:
     if base is None:
         return "added-both"
     if ours is None:

@@ -115,7 +115,7 @@ def test_a_column_removed_on_one_side_and_filled_on_the_other_is_a_conflict_in_b
 
 def test_a_column_removed_on_one_side_and_left_alone_on_the_other_is_removed(bench: Bench) -> None:
     base = of(c=bench.column({1: 1}))
-    recompressed = of(c=replace(base.nodes["c"], encoding={"compressor": "gzip"}))  # type: ignore[type-var]
+    recompressed = of(c=replace(base.nodes["c"], encoding={"compressor": "gzip"}))
     assert bench.merge(base, recompressed, Catalog()).catalog.id == Catalog().id
     assert bench.merge(base, Catalog(), recompressed).catalog.id == Catalog().id
 
@@ -135,11 +135,11 @@ def test_a_column_retyped_on_one_side_never_takes_samples_of_the_old_type(bench:
         assert described.ours is not None
         assert described.ours.schema == schema
         # Nobody else touched the data: the new type is taken, and attributes still merge.
-        noted = of(c=replace(base.nodes["c"], attrs={"note": "n"}))  # type: ignore[type-var]
+        noted = of(c=replace(base.nodes["c"], attrs={"note": "n"}))
         for ours, theirs in ((noted, retyped), (retyped, noted)):
             merged = bench.merge(base, ours, theirs)
             assert not merged.conflicts
-            assert merged.catalog.id == of(c=replace(retyped.nodes["c"], attrs={"note": "n"})).id  # type: ignore[type-var]
+            assert merged.catalog.id == of(c=replace(retyped.nodes["c"], attrs={"note": "n"})).id
 
 
 def test_both_sides_retyping_alike_merge_by_key_and_differently_conflict(bench: Bench) -> None:
@@ -311,7 +311,7 @@ def test_a_value_of_its_own_is_put_on_record_and_ours_stands_meanwhile(bench: Be
         bench.merge(of(c=bench.column({1: 1})), Catalog(), of(c=bench.column({1: 2})), lambda conflict: Assign(1))
     assert str(gone.conflicts[0]) == "'c' (node-removed)"
     with pytest.raises(TypeError, match="answer with"):
-        bench.merge(base, ours, theirs, lambda conflict: "ours")  # type: ignore[arg-type,return-value]
+        bench.merge(base, ours, theirs, lambda conflict: "ours")
 
 
 def test_attributes_merge_key_by_key_wherever_they_are(bench: Bench) -> None:
