@@ -133,6 +133,8 @@ class WriteCheckout(BaseCheckout):
         return super()._make_view(name, node)
 
     def _stage(self, name: str) -> ColumnStage:
+        if self._closed:
+            self._check_open()
         stage = self._stages.get(name)
         if stage is None:
             node = self.column_node(name)

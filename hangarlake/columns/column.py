@@ -358,8 +358,7 @@ class WritableColumn(Column):
 
     @property
     def _stage(self) -> ColumnStage:
-        self._owner.column_node(self._name)  # raises if the checkout is closed or the column gone
-        return self._stage_of(self._name)
+        return self._stage_of(self._name)  # raises if the checkout is closed or the column gone
 
     def _root(self) -> NodeRef | None:
         with self._lock:
@@ -432,9 +431,9 @@ class WritableColumn(Column):
         SchemaError
             If key or value do not fit; nothing is staged.
         """
-        self._encode(key)
+        encoded = self._encode(key)
         with self._lock:
-            self._stage.set(key, value)
+            self._stage.set(key, encoded, value)
 
     def __delitem__(self, key: Any) -> None:
         encoded = self._encode(key)
@@ -495,7 +494,7 @@ class WritableColumn(Column):
             raise SchemaError(f"column {self._name!r} is nested: append to one of its samples by key")
         with self._lock:
             key = self._stage.next_int()
-            self._stage.set(key, value)
+            self._stage.set(key, encode_key(key), value)
         return key
 
     def pop(self, key: Any, *default: Any) -> Any:

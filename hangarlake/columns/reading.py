@@ -265,10 +265,11 @@ class SampleReader:
         place: Callable[[int, npt.NDArray[Any]], None],
         describe: Callable[[int], str],
         *,
+        into: Callable[[int], npt.NDArray[Any] | None] | None = None,
         cache: bool = True,
     ) -> None:
         if self._pending is None:
-            self._chunks.read(requests, place, cache=cache, describe=describe)
+            self._chunks.read(requests, place, into=into, cache=cache, describe=describe)
             return
         remote: list[int] = []
         for k, request in enumerate(requests):
@@ -292,8 +293,20 @@ class SampleReader:
             return out
         plan = _Plan(entries)
         requests, places = self._shared_requests(entries, plan)
+        direct: set[int] = set()
+
+        def into(k: int) -> npt.NDArray[Any] | None:
+            # A chunk that fills consecutive samples is decoded right where they belong.
+            if k < len(places):
+                where, rows = places[k]
+                if isinstance(where, slice) and isinstance(rows, slice) and rows.stop - rows.start == requests[k].shape[0]:
+                    direct.add(k)
+                    return out[where]
+            return None
 
         def place(k: int, chunk: npt.NDArray[Any]) -> None:
+            if k in direct:
+                return
             if k < len(places):
                 where, rows = places[k]
                 if _reaches(rows) >= len(chunk):
@@ -304,7 +317,8 @@ class SampleReader:
                 out[i][region] = chunk
 
         pieces = self._grid_requests(entries, plan.grids, requests)
-        self._read(requests, place, lambda k: self._describe(entries, places, pieces, k), cache=cache)
+        describe = lambda k: self._describe(entries, places, pieces, k)  # noqa: E731 - it closes over what is here
+        self._read(requests, place, describe, into=None if cache else into, cache=cache)
         return out
 
     def values(self, entries: Entries, *, cache: bool = True) -> list[Any]:

@@ -1,8 +1,7 @@
-"""What a writer has changed in one column: staged values, their chunks, and the working tree they are folded into.
+"""What a writer has changed in one column: an overlay of staged values, and the working tree it is folded into.
 
-Every value that is staged gets an *ordinal*. Columns of numbers, indexed by ordinal, say where it lies; a dict says which ordinal
-each key has. Equal values share an ordinal, so they are stored once. A fold turns keys and ordinals into edits of the
-working tree; it happens when the overlay has grown, and before anything that needs the tree.
+A fold turns the overlay into edits of the working tree; it happens when the overlay has grown, and before anything that needs the
+tree as a whole. Chunks are encoded on other threads while samples come in, and uploaded as packs fill.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,94 +19,31 @@ from hangarlake.chunks.codecs import encode_chunk
 from hangarlake.chunks.digests import blake3_160, digest_rows
 from hangarlake.chunks.encodings import Encoding
 from hangarlake.chunks.uploader import ChunkUploader
+from hangarlake.columns.known import KnownValues
 from hangarlake.columns.layout import ColumnLayout
 from hangarlake.columns.lookup import HotLeaf, Place
+from hangarlake.columns.openchunk import ClosedChunk, OpenChunk
+from hangarlake.columns.overlay import REMOVED, ChunkRow, Overlay
 from hangarlake.columns.samples import Sample, check_block, check_sample, digest_of
 from hangarlake.errors import SchemaError
 from hangarlake.records.catalog import ColumnSchema
-from hangarlake.records.entries import PENDING, ChunkTable, Entries
-from hangarlake.records.keys import STR_TAG, KeyArray, as_key_array, decode_ints, decode_key, encode_key, encode_keys
+from hangarlake.records.entries import Entries
+from hangarlake.records.keys import STR_TAG, as_key_array, decode_ints, decode_key, encode_key, encode_keys
 from hangarlake.records.node import NodeRef
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.tree import apply_edits, find, iter_leaves, last_key
 from hangarlake.storage.executors import cpu_pool
 
-__all__ = ["ColumnStage"]
+__all__ = ["REMOVED", "ColumnStage"]
 
-REMOVED = -1
 # An overlay is folded into the working tree at this many keys.
 _FOLD_AT = 1 << 18
 # Chunks whose encoding may be under way at once.
 _ENCODING_AHEAD = 64
-# Values are looked for among the last million that were staged, and in trees of up to so many entries (see docs/design).
-_DEDUPE_STAGED = 1 << 20
+# Equal values are looked for in trees of up to so many entries.
 _DEDUPE_TREE = 200_000
+# Samples that are checked, hashed and laid into chunks together.
 _SLICE_BYTES = 8 << 20
-
-
-@dataclass(slots=True)
-class _Row:
-    """One row of the chunk table to be: a chunk of this session, or one that lies in the bucket already."""
-
-    digest: bytes = b""
-    pack: int = PENDING
-    pack_id: bytes | None = None
-    offset: int = 0
-    length: int = 0
-    items: int = 0
-    encoding: str = ""
-
-
-class _Overlay:
-    """Staged keys and values since the last fold."""
-
-    def __init__(self, rank: int) -> None:
-        self.index: dict[bytes, int] = {}
-        self.by_digest: dict[bytes, int] = {}
-        self.count = 0
-        self.digests = np.empty((64, 20), np.uint8)
-        self.shapes = np.empty((64, rank), np.uint64)
-        self.row = np.empty(64, np.int64)  # −1: in the open chunk
-        self.place = np.empty(64, np.uint64)
-        self.rows: list[_Row] = []
-        self.row_of: dict[bytes, int] = {}  # rows of chunks that were there before, by digest
-
-    def reserve(self, n: int) -> int:
-        """Make room for n more ordinals; return the first."""
-        start = self.count
-        self.count += n
-        if self.count > len(self.row):
-            size = max(self.count, 2 * len(self.row))
-            for name in ("digests", "shapes", "row", "place"):
-                old = getattr(self, name)
-                grown = np.empty((size, *old.shape[1:]), old.dtype)
-                grown[:start] = old[:start]
-                setattr(self, name, grown)
-        return start
-
-    def table(self, rows: Sequence[_Row]) -> ChunkTable:
-        packs: dict[bytes, int] = {}
-        encodings: dict[str, int] = {}
-        codes = [row.pack if row.pack_id is None else packs.setdefault(row.pack_id, len(packs)) for row in rows]
-        kinds = [encodings.setdefault(row.encoding, len(encodings)) for row in rows]
-        return ChunkTable(
-            np.frombuffer(b"".join(row.digest for row in rows), np.uint8).reshape(-1, 20),
-            np.array(codes, np.int32),
-            np.array([row.offset for row in rows], np.uint64),
-            np.array([row.length for row in rows], np.uint64),
-            np.array([row.items for row in rows], np.uint64),
-            np.array(kinds, np.uint8),
-            tuple(packs),
-            tuple(encodings),
-        )
-
-
-@dataclass(slots=True)
-class _OpenBlock:
-    """Samples of the open chunk: one array of shape (k, *sample shape), or one run of elements."""
-
-    ordinals: npt.NDArray[np.int64]
-    elements: npt.NDArray[Any]
 
 
 class ColumnStage:
@@ -118,10 +54,12 @@ class ColumnStage:
     name : str
         For messages; follows renames.
     schema : ColumnSchema
-    encoding : mapping
-        The column's preferred encoding, as a person gave it.
+    layout : ColumnLayout
+        How new chunks are laid out.
     root : NodeRef or None
         The working tree.
+    nodes : StagedNodes
+    uploader : ChunkUploader
     folded : callable
         Called after each fold.
     """
@@ -143,23 +81,19 @@ class ColumnStage:
         self._nodes = nodes
         self._uploader = uploader
         self._folded = folded
-        self._overlay = _Overlay(schema.rank)
-        self._open: list[_OpenBlock] = []
-        self._open_elements = 0
+        self._overlay = Overlay(schema.rank)
+        self._open = OpenChunk(layout)
         self._encoding: deque[tuple[int, Future[bytes], int, Encoding]] = deque()
-        self._windows: list[Entries] | None = None
+        self._known_values: KnownValues | None = None
         self._next_int: int | None = None
+        # For len(): which staged keys the tree has, and how many keys more there are than in the tree.
         self._resolved: dict[bytes, bool] = {}
         self._delta = 0
+        # While `extend` runs: what its keys were before, and the tree to go back to.
         self._undo: dict[bytes, int | None] | None = None
         self._kept_root: NodeRef | None = None
 
     # ---- looking at what is staged ----------------------------------------------------------------------------------
-
-    @property
-    def dirty(self) -> bool:
-        """Whether something is staged that is not in the working tree yet."""
-        return bool(self._overlay.index)
 
     @property
     def roots(self) -> list[NodeRef]:
@@ -171,51 +105,36 @@ class ColumnStage:
         return self._overlay.index.get(key)
 
     def open_value(self, ordinal: int) -> Sample | None:
-        """Return the elements of a value that is still in the open chunk (without its chunk)."""
+        """Return the elements of a value that is still in the open chunk."""
         if self._overlay.row[ordinal] >= 0:
             return None
-        for block in self._open:
-            at = np.flatnonzero(block.ordinals == ordinal)
-            if len(at):
-                if self.layout.rows_per_chunk:
-                    return np.asarray(block.elements[int(at[0])])
-                return block.elements.reshape(self.shape(ordinal))
-        return None
+        sample = self._open.find(ordinal)
+        return sample.reshape(self.shape(ordinal)) if sample is not None and self.schema.variable_shape else sample
 
     def shape(self, ordinal: int) -> tuple[int, ...]:
+        """Return the shape of a staged value (variable shapes)."""
         return tuple(self._overlay.shapes[ordinal].tolist())
 
     def digest(self, ordinal: int) -> bytes:
+        """Return the value digest of a staged value."""
         return bytes(self._overlay.digests[ordinal])
-
-    def staged_entries(self, ordinals: npt.NDArray[np.int64]) -> Entries:
-        """Return entries (with empty keys) of staged values, whose chunks are closed for that."""
-        self.close_chunk()
-        self._drain()
-        overlay = self._overlay
-        keys = np.empty(len(ordinals), "S1")
-        return Entries(
-            keys,
-            overlay.digests[ordinals],
-            overlay.shapes[ordinals],
-            overlay.row[ordinals].astype(np.uint32),
-            overlay.place[ordinals],
-            overlay.table(overlay.rows),
-        ).compact()
 
     def place(self, key: bytes, ordinal: int) -> Place:
         """Return where a staged value lies; its chunk is closed for that."""
         return self.places([(key, ordinal)])[key]
 
     def places(self, staged: Sequence[tuple[bytes, int]]) -> dict[bytes, Place]:
-        """Return where staged values lie, by key."""
+        """Return where staged values lie, by key; their chunks are closed for that."""
         if not staged:
             return {}
-        entries = self.staged_entries(np.array([ordinal for _, ordinal in staged]))
-        leaf = HotLeaf(replace(entries, keys=np.array([key for key, _ in staged])))
+        self._close_open()
+        ordinals = np.array([ordinal for _, ordinal in staged])
+        entries = self._overlay.entries(np.array([key for key, _ in staged]), ordinals).compact()
+        leaf = HotLeaf(entries)
         return {key: Place(leaf, i) for i, (key, _) in enumerate(staged)}
 
     def contains(self, key: bytes) -> bool:
+        """Tell whether a key is there, staged or in the tree."""
         staged = self._overlay.index.get(key)
         if staged is not None:
             return staged != REMOVED
@@ -236,25 +155,25 @@ class ColumnStage:
     # ---- changing ---------------------------------------------------------------------------------------------------
 
     def _assign(self, key: bytes, ordinal: int) -> None:
+        index = self._overlay.index
         if self._resolved and key in self._resolved:
-            self._delta += (ordinal != REMOVED) - (self._overlay.index[key] != REMOVED)
+            self._delta += (ordinal != REMOVED) - (index[key] != REMOVED)
         if self._undo is not None:
-            self._undo.setdefault(key, self._overlay.index.get(key))
-        self._overlay.index[key] = ordinal
+            self._undo.setdefault(key, index.get(key))
+        index[key] = ordinal
+        if self._next_int is not None and ordinal != REMOVED:
+            self._see_int(key)
 
-    def set(self, key: object, value: Any) -> None:
-        """Stage one sample.
+    def set(self, key: object, encoded: bytes, value: Any) -> None:
+        """Stage one sample; `encoded` are the key's bytes.
 
         Raises
         ------
         SchemaError
-            If key or value do not fit; nothing is staged.
+            If the value does not fit; nothing is staged.
         """
-        encoded = encode_key(key)
         sample = check_sample(self.name, self.schema, key, value)
-        digest = digest_of(self.schema, sample)
-        self._see_int(encoded)
-        self._assign(encoded, self._ordinal_of(digest, sample))
+        self._assign(encoded, self._ordinal_of(digest_of(self.schema, sample), sample))
         self._fold_if_large()
 
     def remove(self, key: bytes) -> None:
@@ -267,8 +186,9 @@ class ColumnStage:
         if self._next_int is None:
             last = last_key(self.root, self._nodes, before=STR_TAG)
             self._next_int = 0 if last is None else int(decode_ints(as_key_array([last]))[0]) + 1
-            for key in self._overlay.index:
-                self._see_int(key)
+            for key, ordinal in self._overlay.index.items():
+                if ordinal != REMOVED:
+                    self._see_int(key)
         return self._next_int
 
     def _see_int(self, key: bytes) -> None:
@@ -288,16 +208,36 @@ class ColumnStage:
         overlay.digests[ordinal] = np.frombuffer(digest, np.uint8)
         if self.schema.variable_shape:
             overlay.shapes[ordinal] = sample.shape
-        window = self._find_equal(digest)
-        if window is not None:
-            self._refer(ordinal, *window)
+        try:
+            self._lay(ordinal, digest, sample)
+        except BaseException:
+            del overlay.by_digest[digest]  # whatever was laid of it, nobody may refer to it
+            raise
+        return ordinal
+
+    def _lay(self, ordinal: int, digest: bytes, sample: Sample) -> None:
+        """Find a place for a new value."""
+        stored = self._known().find(digest)
+        if stored is not None:
+            self._overlay.refer(ordinal, *stored)
         elif self.layout.is_grid(sample):
             self._add_grid(ordinal, sample)
         elif self.layout.rows_per_chunk:
-            self._open_samples(np.array([ordinal]), sample[None].copy())
+            self._close(self._open.add_row(ordinal, sample))
+        elif sample.nbytes >= self.layout.chunk_bytes:
+            run = ClosedChunk(sample.reshape(-1), np.array([ordinal]), np.zeros(1, np.uint64))
+            self._close(run)  # a chunk of its own
+            self._drain()  # the caller's memory is not looked at after this
         else:
-            self._open_run(ordinal, sample)
-        return ordinal
+            self._close(self._open.add_run(ordinal, sample))
+
+    def _known(self) -> KnownValues:
+        if self._known_values is None:
+            known: Iterable[Entries] = ()
+            if self.root is not None and self.root.count <= _DEDUPE_TREE:
+                known = (leaf.entries for leaf in iter_leaves(self.root, self._nodes))
+            self._known_values = KnownValues(known)
+        return self._known_values
 
     def extend(self, keys: Iterable[object], values: Iterable[Any]) -> None:
         """Stage many samples, or none of them if one does not fit. Later values win where keys repeat.
@@ -307,7 +247,7 @@ class ColumnStage:
         SchemaError
             If a key or value does not fit, or there are not as many of the one as of the other.
         """
-        overlay, root = self._overlay, self.root
+        overlay, root, first = self._overlay, self.root, self._overlay.count
         self._kept_root = root
         counted = self._delta, self._next_int
         undo = self._undo = {}
@@ -320,7 +260,7 @@ class ColumnStage:
             if self._overlay is not overlay:
                 # It was folded meanwhile: go back to the tree and the overlay of before.
                 self._overlay, self.root = overlay, root
-                self._open, self._open_elements = [], 0
+                self._open.clear()
                 self._encoding.clear()
                 self._resolved, counted = {}, (0, counted[1])
             for key, before in undo.items():
@@ -328,6 +268,8 @@ class ColumnStage:
                     del overlay.index[key]
                 else:
                     overlay.index[key] = before
+            # Values of this call may not have been laid into chunks: no later value may share their place.
+            overlay.by_digest = {d: ordinal for d, ordinal in overlay.by_digest.items() if ordinal < first}
             self._delta, self._next_int = counted
             raise
         finally:
@@ -353,9 +295,7 @@ class ColumnStage:
                     self._extend_block([k for k, _ in pending], np.stack([s for _, s in pending]))
                     pending, size = [], 0
             else:
-                encoded = encode_key(key)
-                self._see_int(encoded)
-                self._assign(encoded, self._ordinal_of(digest_of(self.schema, sample), sample))
+                self._assign(encode_key(key), self._ordinal_of(digest_of(self.schema, sample), sample))
                 self._fold_if_large()
         if next(values_left, _END) is not _END:
             raise SchemaError(f"column {self.name!r}: there are more values than keys; nothing was staged")
@@ -382,13 +322,13 @@ class ColumnStage:
 
     def _extend_block(self, keys: Sequence[object] | npt.NDArray[Any], block: npt.NDArray[Any]) -> None:
         """Stage a block of checked samples of the column's fixed shape, shape (n, *sample shape)."""
-        encoded = encode_keys(keys)
+        encoded: list[bytes] = encode_keys(keys).tolist()
         if self.layout.is_grid(block[0]):
-            for key, sample in zip(encoded.tolist(), block, strict=True):
-                self._see_int(key)
+            for key, sample in zip(encoded, block, strict=True):
                 self._assign(key, self._ordinal_of(digest_of(self.schema, sample), sample))
             self._fold_if_large()
             return
+        known = self._known()
         digests = digest_rows(block)
         overlay = self._overlay
         n = len(block)
@@ -396,147 +336,60 @@ class ColumnStage:
         by_digest = overlay.by_digest
         listed = digests.reshape(-1).view("V20").tolist()
         ordinals = [by_digest.setdefault(digest, ordinal) for ordinal, digest in enumerate(listed, start)]
-        fresh = np.array(ordinals, np.int64)
-        is_new = fresh == np.arange(start, start + n)
+        is_new = np.array(ordinals, np.int64) == np.arange(start, start + n)
         overlay.reserve(n)
         overlay.digests[start : start + n] = digests
-        overlay.row[start : start + n] = -1
-        self._refer_many(start, digests, is_new)
+        for i in known.candidates(digests).tolist():
+            stored = known.find(listed[i]) if is_new[i] else None
+            if stored is not None:
+                overlay.refer(start + i, *stored)
+                is_new[i] = False
         if is_new.all():
-            self._open_samples(np.arange(start, start + n), block)
+            self._lay_rows(np.arange(start, start + n), block)
         elif is_new.any():
-            self._open_samples(np.flatnonzero(is_new) + start, block[is_new])
+            self._lay_rows(np.flatnonzero(is_new) + start, block[is_new])
         self._drain()
-        if self._open and self._open[-1].elements.base is not None:
-            # What stays open must not follow the caller's array.
-            self._open[-1].elements = self._open[-1].elements.copy()
-        listed_keys = encoded.tolist()
-        if self._resolved:
-            for key, ordinal in zip(listed_keys, ordinals, strict=True):
+        if self._resolved or self._next_int is not None:
+            for key, ordinal in zip(encoded, ordinals, strict=True):
                 self._assign(key, ordinal)
         else:
             if self._undo is not None:
                 before = overlay.index.get
-                for key in listed_keys:
+                for key in encoded:
                     self._undo.setdefault(key, before(key))
-            overlay.index.update(zip(listed_keys, ordinals, strict=True))
-        if self._next_int is not None:
-            integers = encoded[encoded < STR_TAG]
-            if len(integers):
-                self._see_int(bytes(integers.max()))
+            overlay.index.update(zip(encoded, ordinals, strict=True))
         self._fold_if_large()
-
-    # ---- equal values -----------------------------------------------------------------------------------------------
-
-    def _dedupe_windows(self) -> list[Entries]:
-        """Return runs of known values, each sorted by digest."""
-        if self._windows is None:
-            self._windows = []
-            if self.root is not None and self.root.count <= _DEDUPE_TREE:
-                leaves = [leaf.entries for leaf in iter_leaves(self.root, self._nodes)]
-                self._windows.append(_by_digest(Entries.concat(leaves).compact(dedupe=True)))
-        return self._windows
-
-    def _find_equal(self, digest: bytes) -> tuple[Entries, int] | None:
-        for window in self._dedupe_windows():
-            ordered = _prefixes(window)
-            prefix = np.frombuffer(digest, np.uint64, 1)[0]
-            at = int(np.searchsorted(ordered, prefix))
-            while at < len(ordered) and ordered[at] == prefix:
-                if window.digests[at].tobytes() == digest:
-                    return window, at
-                at += 1
-        return None
-
-    def _refer_many(self, start: int, digests: npt.NDArray[np.uint8], is_new: npt.NDArray[np.bool_]) -> None:
-        """Point new ordinals at equal values that are known from before; clears them in `is_new`."""
-        for window in self._dedupe_windows():
-            wanted = np.flatnonzero(is_new)
-            if not len(wanted):
-                return
-            ordered = _prefixes(window)
-            prefixes = np.ascontiguousarray(digests[wanted, :8]).view(np.uint64).reshape(-1)
-            at = np.minimum(np.searchsorted(ordered, prefixes), len(ordered) - 1)
-            for i in np.flatnonzero(ordered[at] == prefixes).tolist():
-                found = self._find_equal(digests[wanted[i]].tobytes())
-                if found is not None:
-                    self._refer(start + int(wanted[i]), *found)
-                    is_new[wanted[i]] = False
-
-    def _refer(self, ordinal: int, window: Entries, at: int) -> None:
-        overlay = self._overlay
-        first, table = int(window.rows[at]), window.table
-        span = int(window.take(slice(at, at + 1)).spans()[0])
-        digest = table.digests[first].tobytes()
-        row = overlay.row_of.get(digest) if span == 1 else None
-        if row is None:
-            row = len(overlay.rows)
-            if span == 1:
-                overlay.row_of[digest] = row
-            for i in range(first, first + span):
-                code = int(table.packs[i])
-                overlay.rows.append(
-                    _Row(
-                        table.digests[i].tobytes(),
-                        code if code < 0 else 0,
-                        table.pack_ids[code] if code >= 0 else None,
-                        int(table.offsets[i]),
-                        int(table.lengths[i]),
-                        int(table.items[i]),
-                        table.encodings[int(table.encoding[i])],
-                    )
-                )
-        overlay.row[ordinal] = row
-        overlay.place[ordinal] = window.index[at]
 
     # ---- chunks -----------------------------------------------------------------------------------------------------
 
-    def _open_samples(self, ordinals: npt.NDArray[np.int64], block: npt.NDArray[Any]) -> None:
-        """Lay samples of one shape into the open chunk, and close every chunk that fills."""
-        self._overlay.row[ordinals] = -1
+    def _lay_rows(self, ordinals: npt.NDArray[np.int64], block: npt.NDArray[Any]) -> None:
+        """Lay samples of one shape into chunks. Whole chunks are encoded from the caller's memory: drain before returning to it."""
         per_chunk = self.layout.rows_per_chunk
         at = 0
         while at < len(block):
-            take = min(per_chunk - self._open_elements, len(block) - at)
-            self._open.append(_OpenBlock(ordinals[at : at + take], block[at : at + take]))
-            self._open_elements += take
-            at += take
-            if self._open_elements == per_chunk:
-                self.close_chunk()
+            if not len(self._open) and len(block) - at >= per_chunk:
+                part = slice(at, at + per_chunk)
+                self._close(ClosedChunk(block[part], ordinals[part], np.arange(per_chunk, dtype=np.uint64)))
+            else:
+                part = slice(at, at + self._open.room)
+                self._close(self._open.add_rows(ordinals[part], block[part]))
+            at = part.stop
 
-    def _open_run(self, ordinal: int, sample: Sample) -> None:
-        """Lay one sample of varying shape into the open run, and close it when it is large enough."""
-        overlay = self._overlay
-        overlay.row[ordinal] = -1
-        if sample.nbytes >= self.layout.chunk_bytes:
-            self._close([_OpenBlock(np.array([ordinal]), sample.reshape(-1))])  # a chunk of its own
-            self._drain()  # the caller's memory is not looked at after this
+    def _close(self, chunk: ClosedChunk | None) -> None:
+        """Give a chunk its row in the table, and have it encoded."""
+        if chunk is None:
             return
-        self._open.append(_OpenBlock(np.array([ordinal]), sample.reshape(-1).copy()))
-        self._open_elements += sample.size
-        full = self._open_elements * self.schema.np_dtype.itemsize >= self.layout.chunk_bytes
-        if full or len(self._open) >= self.layout.max_items:
-            self.close_chunk()
-
-    def close_chunk(self) -> None:
-        """Close the open chunk, if there is one."""
-        if self._open:
-            blocks, self._open, self._open_elements = self._open, [], 0
-            self._close(blocks)
-
-    def _close(self, blocks: list[_OpenBlock]) -> None:
         overlay = self._overlay
-        row = len(overlay.rows)
-        overlay.rows.append(_Row())
-        ordinals = np.concatenate([b.ordinals for b in blocks]) if len(blocks) > 1 else blocks[0].ordinals
-        overlay.row[ordinals] = row
-        if self.layout.rows_per_chunk:
-            overlay.place[ordinals] = np.arange(len(ordinals), dtype=np.uint64)
-        else:
-            sizes = np.array([b.elements.size for b in blocks], np.uint64)
-            overlay.place[ordinals] = np.cumsum(sizes) - sizes
-        array = np.concatenate([b.elements for b in blocks]) if len(blocks) > 1 else blocks[0].elements
-        self._encode(row, array, len(array), self.layout.shared)
+        overlay.row[chunk.ordinals] = len(overlay.rows)
+        overlay.place[chunk.ordinals] = chunk.places
+        overlay.rows.append(ChunkRow())
+        self._encode(len(overlay.rows) - 1, chunk.array, len(chunk.array), self.layout.shared)
+
+    def _close_open(self) -> None:
+        """Close the open chunk, and wait until all chunks are encoded."""
+        self._drain()
+        self._close(self._open.close())
+        self._drain()
 
     def _add_grid(self, ordinal: int, sample: Sample) -> None:
         """Cut a large sample on its chunk grid, one row of the chunk table per chunk."""
@@ -545,7 +398,7 @@ class ColumnStage:
         overlay.row[ordinal] = len(overlay.rows)
         overlay.place[ordinal] = len(pieces)
         for piece in pieces:
-            overlay.rows.append(_Row())
+            overlay.rows.append(ChunkRow())
             self._encode(len(overlay.rows) - 1, sample[piece], sample[piece].size, encoding)
         self._drain()
 
@@ -559,7 +412,7 @@ class ColumnStage:
         data = future.result()
         digest = blake3_160(data)
         # First the row: if an earlier upload fails now, this chunk has been taken all the same.
-        self._overlay.rows[row] = _Row(digest, length=len(data), items=items, encoding=encoding.to_json())
+        self._overlay.rows[row] = ChunkRow(digest, length=len(data), items=items, encoding=encoding.to_json())
         self._uploader.add(digest, data, items, encoding)
 
     def _drain(self) -> None:
@@ -577,43 +430,19 @@ class ColumnStage:
         overlay = self._overlay
         if not overlay.index:
             return self.root
-        self.close_chunk()
-        self._drain()
-        n = len(overlay.index)
+        self._close_open()
         keys = as_key_array(list(overlay.index))
-        ordinals = np.fromiter(overlay.index.values(), np.int64, n)
+        ordinals = np.fromiter(overlay.index.values(), np.int64, len(keys))
         order = np.argsort(keys, kind="stable")
         keys, ordinals = keys[order], ordinals[order]
         live = ordinals != REMOVED
-        upserts = self._entries(keys[live], ordinals[live])
-        self._remember(upserts)
+        upserts = overlay.entries(keys[live], ordinals[live])
+        self._known().add(upserts)
         self.root = apply_edits(self.root, upserts, keys[~live], self._nodes, self._nodes)
-        self._overlay = _Overlay(self.schema.rank)
+        self._overlay = Overlay(self.schema.rank)
         self._resolved, self._delta = {}, 0
         self._folded()
         return self.root
-
-    def _entries(self, keys: KeyArray, ordinals: npt.NDArray[np.int64]) -> Entries:
-        overlay = self._overlay
-        if not len(keys):
-            return Entries.empty(self.schema.rank)
-        return Entries(
-            keys,
-            overlay.digests[ordinals],
-            overlay.shapes[ordinals],
-            overlay.row[ordinals].astype(np.uint32),
-            overlay.place[ordinals],
-            overlay.table(overlay.rows),
-        )
-
-    def _remember(self, entries: Entries) -> None:
-        windows = self._dedupe_windows()
-        if len(entries):
-            windows.append(_by_digest(entries.compact()))
-        if len(windows) > 16:
-            windows[:] = [_by_digest(Entries.concat(windows).compact(dedupe=True))]
-        while sum(map(len, windows)) > _DEDUPE_STAGED and len(windows) > 1:
-            windows.pop(0)
 
     def rebase(self, root: NodeRef | None) -> None:
         """Go on from another tree (after a commit, a merge or a replay). Nothing may be staged in the overlay."""
@@ -623,15 +452,3 @@ class ColumnStage:
 
 
 _END = object()
-
-
-def _prefixes(window: Entries) -> npt.NDArray[np.uint64]:
-    # Windows keep their digest prefixes as keys: the first 8 bytes, ordered as native numbers.
-    return window.keys.view(np.uint64)
-
-
-def _by_digest(entries: Entries) -> Entries:
-    """Sort entries by the first 8 bytes of their digests, which take the place of the keys."""
-    prefixes = np.ascontiguousarray(entries.digests[:, :8]).view(np.uint64).reshape(-1)
-    order = np.argsort(prefixes, kind="stable")
-    return replace(entries.take(order), keys=prefixes[order].view("S8"))

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -28,6 +28,8 @@ __all__ = [
     "catalog_key",
     "check_node_name",
 ]
+
+_np_dtype = lru_cache(maxsize=1024)(np.dtype)
 
 Kind: TypeAlias = Literal["ndarray", "str", "bytes", "json"]
 
@@ -63,7 +65,7 @@ class ColumnSchema:
 
     @property
     def np_dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.dtype)
+        return _np_dtype(self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -76,6 +76,8 @@ def encode_key(key: object) -> bytes:
     SchemaError
         If it is of another type, empty, too long, or holds control characters.
     """
+    if type(key) is int and -_INT_BIAS <= key < _INT_BIAS:
+        return (INT_TAG + (key + _INT_BIAS).to_bytes(8, "big")).rstrip(b"\0")
     if isinstance(key, tuple):
         if len(key) != 2:
             raise SchemaError(f"a nested key is (sample, sub), not a tuple of {len(key)}")
