@@ -141,7 +141,8 @@ def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
         config["base_url"] = endpoint
         client["allow_http"] = endpoint.startswith("http://")
         if "service_account_key" not in config and "application_credentials" not in config:
-            config["skip_signature"] = True
+            # Without a token, writes would ask the metadata server of Google's machines for one, signatures skipped or not.
+            config["bearer_token"] = "anonymous"
     return CloudTarget("gs", bucket, prefix, config, client)
 
 

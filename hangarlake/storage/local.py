@@ -228,7 +228,9 @@ class LocalStore(ObjectStore):
             self._make_folder(folder)
             fd = os.open(temporary, _WRITE_FLAGS, 0o666)
         try:
-            view = memoryview(data).cast("B")
+            view = memoryview(data)
+            # A view without elements cannot be cast, and needs no writing.
+            view = view.cast("B") if view.nbytes else memoryview(b"")
             written = 0
             while written < len(view):
                 written += os.write(fd, view[written:] if written else view)

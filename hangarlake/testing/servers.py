@@ -11,10 +11,13 @@ import logging
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from datetime import UTC, datetime
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, unquote
 from urllib.request import Request, urlopen
+from xml.sax.saxutils import escape
 
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -26,6 +29,9 @@ __all__ = ["GcsEmulator", "GcsStub", "MotoServer", "S3Stub", "StaticServer"]
 
 Environment = dict[str, Any]
 StartResponse = Any
+
+# Seconds after which a server notices that it has been stopped.
+_POLL = 0.02
 
 
 class _WsgiServer:
@@ -44,7 +50,9 @@ class _WsgiServer:
     def start(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = make_server("127.0.0.1", 0, self._serialised, threaded=True)
-        threading.Thread(target=self._server.serve_forever, daemon=True, name=type(self).__name__).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(_POLL,), daemon=True, name=type(self).__name__
+        ).start()
         return self
 
     def stop(self) -> None:
@@ -212,7 +220,11 @@ class GcsStub(_ObjectStub):
     ----------
     conditions : list[str or None]
         Of every write, the generation that had to match.
+    page : int
+        Objects in one page of a listing.
     """
+
+    page = 400
 
     def __init__(self, *, ignore_conditions: bool = False) -> None:
         super().__init__(ignore_conditions=ignore_conditions)
@@ -226,37 +238,106 @@ class GcsStub(_ObjectStub):
             self.conditions.append(condition)
             name, content = _multipart(body)
             status, more, _ = self._write(f"{bucket}/{name}", content, condition == "0")
-            about = {"name": name, "bucket": bucket, "size": str(len(content)), "generation": "1"}
-            return status, more, json.dumps(about).encode() if status == 200 else b""
+            about = json.dumps(_about(f"{bucket}/{name}", len(content))).encode()
+            return status, more, about if status == 200 else b""
         if seen.method == "PUT":
             condition = seen.headers.get("x-goog-if-generation-match")
             self.conditions.append(condition)
             return self._write(path, body, condition == "0")
-        parts = path.removeprefix("download/").removeprefix("storage/v1/b/").split("/", 2)
-        place = f"{parts[0]}/{parts[2]}" if "storage/v1/b/" in path and len(parts) == 3 else path
+        if "storage/v1/b/" not in path:
+            return self._handle_by_name(seen)
+        bucket, _, name = path.removeprefix("download/").removeprefix("storage/v1/b/").partition("/o")
+        if not name.strip("/"):
+            return self._list_json(bucket, seen.query)
+        place = f"{bucket}{name}"
         if seen.method == "DELETE":
             return (204, {}, b"") if self.objects.pop(place, None) is not None else (404, {}, b"")
+        if place in self.objects and "media" not in seen.query.get("alt", []):
+            return (
+                200,
+                {"Content-Type": "application/json"},
+                json.dumps(_about(place, len(self.objects[place]))).encode(),
+            )
         return self._read(place, seen.headers.get("range"))
+
+    def _handle_by_name(self, seen: _Seen) -> tuple[int, dict[str, str], bytes]:
+        """Answer a request of the XML API that reads, lists or deletes."""
+        if "list-type" in seen.query:
+            return self._list_xml(seen.path, seen.query)
+        if seen.method == "DELETE":
+            return (204, {}, b"") if self.objects.pop(seen.path, None) is not None else (404, {}, b"")
+        return self._read(seen.path, seen.headers.get("range"))
+
+    def _page(self, bucket: str, query: dict[str, list[str]], token: str) -> tuple[list[str], list[str], str | None]:
+        """Return the names and the common prefixes of one page, and where the next one starts."""
+        prefix, delimiter = (query.get(word, [""])[0] for word in ("prefix", "delimiter"))
+        after = query.get(token, [""])[0]
+        found = sorted(path.partition("/")[2] for path in self.objects if path.startswith(f"{bucket}/{prefix}"))
+        entries: dict[str, bool] = {}
+        for name in found:
+            rest = name[len(prefix) :]
+            folder = bool(delimiter) and delimiter in rest
+            entries[prefix + rest.partition(delimiter)[0] + delimiter if folder else name] = folder
+        names = [name for name in entries if name > after]
+        page, more = names[: self.page], names[self.page :]
+        return [n for n in page if not entries[n]], [n for n in page if entries[n]], page[-1] if more else None
+
+    def _list_xml(self, bucket: str, query: dict[str, list[str]]) -> tuple[int, dict[str, str], bytes]:
+        names, folders, following = self._page(bucket.rstrip("/"), query, "continuation-token")
+        rows = [
+            f"<Contents><Key>{escape(name)}</Key><LastModified>{_now()}</LastModified><ETag>0</ETag>"
+            f"<Size>{len(self.objects[bucket.rstrip('/') + '/' + name])}</Size></Contents>"
+            for name in names
+        ]
+        rows += [f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in folders]
+        if following is not None:
+            rows.append(f"<NextContinuationToken>{escape(following)}</NextContinuationToken>")
+        text = f"<ListBucketResult><Name>{bucket}</Name>{''.join(rows)}</ListBucketResult>"
+        return 200, {"Content-Type": "application/xml"}, text.encode()
+
+    def _list_json(self, bucket: str, query: dict[str, list[str]]) -> tuple[int, dict[str, str], bytes]:
+        names, folders, following = self._page(bucket, query, "pageToken")
+        items = [_about(f"{bucket}/{name}", len(self.objects[f"{bucket}/{name}"])) for name in names]
+        answer: dict[str, Any] = {"kind": "storage#objects", "items": items, "prefixes": folders}
+        if following is not None:
+            answer["nextPageToken"] = following
+        return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()
+
+
+def _about(place: str, size: int) -> dict[str, str]:
+    bucket, _, name = place.partition("/")
+    return {"name": name, "bucket": bucket, "size": str(size), "generation": "1", "updated": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+class _Listener(HTTPServer):
+    # The default of 5 waiting connections makes clients that open many wait for seconds.
+    request_queue_size = 128
+
+
+class _ThreadingListener(ThreadingMixIn, _Listener):
+    daemon_threads = True
 
 
 class GcsEmulator:
-    """gcp-storage-emulator, which ignores conditions."""
+    """gcp-storage-emulator, one request at a time. It ignores conditions."""
 
     def start(self) -> Self:
-        from gcp_storage_emulator.server import create_server
+        from gcp_storage_emulator.server import RequestHandler
+        from gcp_storage_emulator.storage import Storage
 
-        for name in ("gcp_storage_emulator", "gcp_storage_emulator.server"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        self._server = create_server("127.0.0.1", 0, in_memory=True)
-        # Its thread would outlive a test run that was interrupted.
-        self._server._api.daemon = True
-        self._server.start()
+        logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
+        self._server = _Listener(("127.0.0.1", 0), functools.partial(RequestHandler, Storage(use_memory_fs=True)))
+        threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True, name="GcsEmulator").start()
         return self
 
     @property
     def endpoint(self) -> str:
         """The server's URL."""
-        return f"http://127.0.0.1:{self._server._api._httpd.server_port}"
+        return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def storage_options(self) -> dict[str, Any]:
@@ -269,7 +350,8 @@ class GcsEmulator:
         urlopen(Request(f"{self.endpoint}/storage/v1/b", data=body, headers=headers, method="POST")).close()
 
     def stop(self) -> None:
-        self._server.stop()
+        self._server.shutdown()
+        self._server.server_close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -283,7 +365,7 @@ class StaticServer:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         handler: Callable[..., SimpleHTTPRequestHandler] = functools.partial(_Quiet, directory=str(folder))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _ThreadingListener(("127.0.0.1", 0), handler)
 
     @property
     def url(self) -> str:
@@ -291,7 +373,7 @@ class StaticServer:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="StaticServer").start()
+        threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True, name="StaticServer").start()
         return self
 
     def __exit__(self, *_: object) -> None:
