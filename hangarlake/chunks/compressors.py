@@ -2,7 +2,7 @@
 
 A chunk comes from a bucket, so its header may promise anything. Each compressor here learns how many bytes its output
 has (or at most has), compares that with what the compressed bytes state, and only then decompresses. The work itself is
-done by numcodecs, zlib, bz2 and lzma, which release the GIL.
+done by python-zstandard, numcodecs, zlib, bz2 and lzma, which release the GIL.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from numcodecs.blosc import Blosc
 from numcodecs.zstd import Zstd
 
+from hangarlake.chunks import zstd
 from hangarlake.errors import CorruptionError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from hangarlake.chunks.digests import BytesLike
 
-__all__ = ["Compressor", "Output", "compressor", "is_compressor", "zstd_content_size"]
+__all__ = ["Compressor", "Output", "compressor", "is_compressor"]
 
 Output = npt.NDArray[np.uint8]
 
@@ -38,8 +39,8 @@ _MAX_RATIO: Final = 1 << 16
 
 _LZMA_MEMORY: Final = 1 << 27
 
-_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_ZSTD_DICT_BYTES: Final = (0, 1, 2, 4)
+# From here on, decompressing into place is worth more than a kept context.
+_ZSTD_IN_PLACE: Final = 1 << 18
 
 
 class Compressor(Protocol):
@@ -67,29 +68,6 @@ class Compressor(Protocol):
         """
 
 
-def zstd_content_size(data: BytesLike) -> int | None:
-    """Return the content size that a zstd frame records, ``None`` where it records none (RFC 8878, 3.1.1.1).
-
-    Raises
-    ------
-    CorruptionError
-        `data` is not the beginning of a zstd frame.
-    """
-    if len(data) < 6 or data[:4] != _ZSTD_MAGIC:
-        raise CorruptionError("not a zstd frame")
-    descriptor = data[4]
-    flag = descriptor >> 6
-    single = descriptor >> 5 & 1
-    start = 5 + (1 - single) + _ZSTD_DICT_BYTES[descriptor & 3]
-    width = 1 << flag
-    if flag == 0 and not single:
-        return None
-    field = bytes(data[start : start + width])
-    if len(field) != width:
-        raise CorruptionError("a zstd frame that ends within its header")
-    return int.from_bytes(field, "little") + (256 if flag == 1 else 0)
-
-
 def _check_size(name: str, stated: int, data: BytesLike, size: int, exact: bool) -> None:
     if (stated != size) if exact else (stated > size):
         raise CorruptionError(
@@ -111,24 +89,32 @@ class _Zstd:
     def __init__(self, level: int = 0, checksum: bool = False) -> None:
         if not -131_072 <= level <= 22:
             raise ValueError(f"level {level} is not between -131072 and 22")
-        self._codec = Zstd(level=level, checksum=bool(checksum))
+        self._level = level
+        self._checksum = bool(checksum)
+        self._codec = Zstd(level=level, checksum=self._checksum)
 
     def encode(self, data: BytesLike | npt.NDArray[Any]) -> bytes:
-        return bytes(self._codec.encode(data))
+        return zstd.compress(data, self._level, checksum=self._checksum)  # type: ignore[arg-type]  # any contiguous buffer
 
     def decode(self, data: BytesLike, size: int, exact: bool, out: Output | None = None) -> BytesLike:
-        stated = zstd_content_size(data)
+        stated = zstd.content_size(data)
         if stated is None:
             # Writers that stream leave the size out. Into a destination of the right size no more can be written.
             if not exact or size > len(data) * _MAX_RATIO:
                 raise CorruptionError("a zstd frame that does not record its content size")
             if out is None:
                 out = np.empty(size, dtype=np.uint8)
-        else:
-            _check_size("zstd", stated, data, size, exact)
-            if stated == 0:
-                return b""  # numcodecs refuses empty frames
-        return _run("zstd", self._codec.decode, data, out)
+            return _run("zstd", self._codec.decode, data, out)
+        _check_size("zstd", stated, data, size, exact)
+        if stated == 0:
+            return b""  # numcodecs refuses empty frames
+        if out is not None and stated >= _ZSTD_IN_PLACE:
+            return _run("zstd", self._codec.decode, data, out)
+        result = zstd.decompress(data, stated)
+        if out is None:
+            return result
+        out[...] = np.frombuffer(result, np.uint8)
+        return out.data
 
 
 class _Blosc:

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numcodecs.zstd import Zstd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hangarlake.chunks import zstd
 from hangarlake.errors import CorruptionError, SchemaError
 from hangarlake.records.canonical import canonical_json, digest, is_id
 from hangarlake.records.node import Node, NodeRef, decode_node
@@ -34,7 +34,6 @@ _np_dtype = lru_cache(maxsize=1024)(np.dtype)
 Kind: TypeAlias = Literal["ndarray", "str", "bytes", "json"]
 
 _MAX_BYTES = 1 << 30
-_zstd = Zstd(level=3, checksum=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +224,7 @@ class Catalog:
     def encode(self) -> bytes:
         """Return the object's bytes."""
         lines = self.logical_text.encode() + b"\n" + canonical_json(self.physical()) + b"\n"
-        return bytes(_zstd.encode(lines))
+        return zstd.compress(lines, 3, checksum=True)
 
     @classmethod
     def decode(cls, catalog_id: str, data: bytes) -> Catalog:
@@ -237,8 +236,8 @@ class Catalog:
         """
         what = catalog_key(catalog_id)
         try:
-            lines = bytes(_zstd.decode(data)).split(b"\n") if len(data) < _MAX_BYTES else []
-        except RuntimeError as error:
+            lines = zstd.decompress(data, limit=_MAX_BYTES).split(b"\n")
+        except CorruptionError as error:
             raise CorruptionError(f"catalog {what} is damaged: {error}") from error
         if len(lines) != 3 or lines[2]:
             raise CorruptionError(f"catalog {what} is damaged: it does not have its two lines")

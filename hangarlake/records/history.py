@@ -11,8 +11,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
-from numcodecs import zstd
 
+from hangarlake.chunks import zstd
 from hangarlake.errors import CorruptionError, ObjectNotFoundError
 from hangarlake.records.canonical import check_id
 
@@ -30,7 +30,6 @@ SEGMENT_LINES = 4096
 SEGMENT_BYTES = 4 * 2**20
 SEGMENT_LIMIT = 64 * 2**20
 
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def segment_key(commit_id: str) -> str:
@@ -62,7 +61,7 @@ def encode_segment(records: Iterable[bytes]) -> bytes:
             break
         if b"\n" not in record:
             lines.append(record)
-    return bytes(zstd.compress(b"\n".join(lines) + b"\n", 3))
+    return zstd.compress(b"\n".join(lines) + b"\n", 3)
 
 
 def decode_segment(data: bytes, what: str) -> dict[str, bytes]:
@@ -73,13 +72,10 @@ def decode_segment(data: bytes, what: str) -> dict[str, bytes]:
     CorruptionError
         If it cannot be unpacked.
     """
-    size = _content_size(data)
-    if size is None or size > SEGMENT_LIMIT:
-        raise CorruptionError(f"{what} is not a history segment, or an unreasonably large one")
     try:
-        text = bytes(zstd.decompress(data))
-    except (RuntimeError, ValueError) as error:
-        raise CorruptionError(f"{what} is damaged: {error}") from error
+        text = zstd.decompress(data, limit=SEGMENT_LIMIT)
+    except CorruptionError as error:
+        raise CorruptionError(f"{what} is not a history segment, or damaged: {error}") from error
     return {blake3(line).hexdigest(): line for line in text.split(b"\n") if line}
 
 
@@ -96,17 +92,3 @@ def read_segment(store: ObjectStore, commit_id: str) -> dict[str, bytes]:
     except OSError as error:
         _log.warning("history segment not used: %s", error)
         return {}
-
-
-def _content_size(data: bytes) -> int | None:
-    """Return the size that a Zstandard frame says it has unpacked (RFC 8878, 3.1.1.1), without unpacking it."""
-    if len(data) < 6 or data[:4] != _ZSTD_MAGIC:
-        return None
-    descriptor = data[4]
-    single_segment = bool(descriptor & 0x20)
-    start = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 3]
-    code = descriptor >> 6
-    length = (1 if single_segment else 0, 2, 4, 8)[code]
-    if length == 0 or len(data) < start + length:
-        return None
-    return int.from_bytes(data[start : start + length], "little") + (256 if code == 1 else 0)

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
-from numcodecs.zstd import Zstd
 
+from hangarlake.chunks import zstd
 from hangarlake.errors import CorruptionError
 from hangarlake.records.entries import PENDING, SOLO, U64, ChunkTable, Digests, Entries
 from hangarlake.records.keys import KeyArray, byte_matrix
@@ -27,7 +27,6 @@ MAX_ITEMS = 512
 _THIS_PACK = 0xFFFF
 _MAX_KEY_WIDTH = 2 * 1026
 _MAX_PHYSICAL = 64 << 20
-_zstd = Zstd(level=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,9 +258,9 @@ def _inner_id(level: int, children: Children) -> bytes:
 
 def _assemble(parts: tuple[bytes, bytes, bytes, bytes], physical: bytes) -> bytes:
     head, k, d, s = parts
-    k_stored = _zstd.encode(k)
-    s_stored = _zstd.encode(s) if s else b""
-    p_stored = _zstd.encode(physical)
+    k_stored = zstd.compress(k)
+    s_stored = zstd.compress(s) if s else b""
+    p_stored = zstd.compress(physical)
     sizes = b"".join(len(x).to_bytes(4, "little") for x in (k_stored, s_stored, p_stored))
     start = MAGIC + head + sizes
     body = b"".join((k_stored, d, s_stored, p_stored))
@@ -327,30 +326,6 @@ def node_length(header: bytes | memoryview) -> int:
     return HEADER_BYTES + 20 * n + sum(sizes)
 
 
-def _unzstd(data: memoryview, size: int | None, limit: int = _MAX_PHYSICAL) -> bytes:
-    """Decompress a section whose size is known (or bounded), refusing before memory is taken."""
-    declared = _content_size(data)
-    if declared > limit or (size is not None and declared != size):
-        raise ValueError(f"a section declares {declared} bytes")
-    out = bytes(_zstd.decode(data)) if len(data) else b""
-    if len(out) != declared:
-        raise ValueError(f"a section holds {len(out)} bytes and declares {declared}")
-    return out
-
-
-def _content_size(frame: memoryview) -> int:
-    """Read the content size from a Zstandard frame header (RFC 8878 §3.1.1)."""
-    if len(frame) < 6 or bytes(frame[:4]) != b"\x28\xb5\x2f\xfd":
-        raise ValueError("no Zstandard frame")
-    descriptor = frame[4]
-    code, single, dictionary = descriptor >> 6, (descriptor >> 5) & 1, descriptor & 3
-    at = 5 + (0 if single else 1) + (0, 1, 2, 4)[dictionary]
-    width = (1 if single else 0, 2, 4, 8)[code]
-    if not width:
-        raise ValueError("the Zstandard frame does not tell its size")
-    return int.from_bytes(frame[at : at + width], "little") + (256 if width == 2 else 0)
-
-
 def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = "", *, staged: bool = False) -> Node:
     """Decode and verify a stored node; only where it is `staged` may chunks and children be pending.
 
@@ -362,7 +337,7 @@ def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = 
     view = memoryview(data)
     try:
         return _decode(view, ref, staged)
-    except (ValueError, IndexError, KeyError, RuntimeError, TypeError, OverflowError) as error:
+    except (CorruptionError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         where = f"{ref.key}, offset {ref.offset}" if ref.pack is not None else "an inlined node"
         raise CorruptionError(
             f"a tree node{f' of {what}' if what else ''} is damaged ({where}): {error}; restore the object from a clone, or run verify"
@@ -381,16 +356,16 @@ def _decode(view: memoryview, ref: NodeRef, staged: bool) -> Node:
     if level != ref.level or not 0 < n <= MAX_ITEMS or not 0 < width <= _MAX_KEY_WIDTH:
         raise ValueError("its header is out of bounds")
     at = HEADER_BYTES
-    k = _unzstd(view[at : at + k_size], width * n)
+    k = zstd.decompress(view[at : at + k_size], width * n)
     at += k_size
     d = view[at : at + 20 * n]
     at += 20 * n
     columns = rank if level == 0 else 1
-    s = _unzstd(view[at : at + s_size], 8 * columns * n) if columns else b""
+    s = zstd.decompress(view[at : at + s_size], 8 * columns * n) if columns else b""
     at += s_size
     if _id((bytes(view[4:12]), k, bytes(d), s)) != ref.id:
         raise ValueError("its content does not have its id")
-    physical = memoryview(_unzstd(view[at : at + p_size], None))
+    physical = memoryview(zstd.decompress(view[at : at + p_size], limit=_MAX_PHYSICAL))
     keys = np.ascontiguousarray(np.frombuffer(k, np.uint8).reshape(width, n).T).view(f"S{width}").reshape(n)
     digests = np.frombuffer(bytes(d), np.uint8).reshape(n, 20)
     if level:

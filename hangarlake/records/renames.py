@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Thread", "continuations", "threads"]
+__all__ = ["Thread", "compose", "continuations", "inverse", "threads"]
 
 
 def continuations(old: Collection[str], new: Collection[str], renames: Mapping[str, str]) -> dict[str, str]:
@@ -24,6 +24,23 @@ def continuations(old: Collection[str], new: Collection[str], renames: Mapping[s
         if name not in goes_to and name in new and name not in taken:
             goes_to[name] = name
     return goes_to
+
+
+def compose(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """Return the renames of two steps as those of one: what `first` made of the names, `second` renamed again.
+
+    What ends up with the name that it began with is left out.
+    """
+    taken = set(first.values())
+    # A name that is not a new one of an older node is the node's first; unless that node has moved on.
+    fresh = {old: new for old, new in second.items() if old not in taken and old not in first}
+    both = {old: second.get(new, new) for old, new in first.items()} | fresh
+    return {old: new for old, new in both.items() if old != new}
+
+
+def inverse(renames: Mapping[str, str]) -> dict[str, str]:
+    """Return the renames that undo others."""
+    return {new: old for old, new in renames.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hangarlake.chunks.codecs import compressor_codecs, decode_chunk, encode_chunk
-from hangarlake.chunks.compressors import compressor, zstd_content_size
+from hangarlake.chunks.compressors import compressor
+from hangarlake.chunks.zstd import content_size
 from hangarlake.chunks.encodings import Encoding
 from hangarlake.errors import CorruptionError, SchemaError, UnsupportedFormatError
 
@@ -326,7 +327,7 @@ def zstd_frame(header, size=10):
 def test_headers_that_promise_the_impossible_are_refused():
     for stated in (1 << 40, (1 << 64) - 1):
         frame = zstd_frame(b"\xe0" + struct.pack("<Q", stated))
-        assert zstd_content_size(frame) == stated
+        assert content_size(frame) == stated
         with pytest.raises(CorruptionError, match="cannot hold"):
             decode_chunk(frame, rows("zstd"), "u1", (stated,))
     header = bytearray(encode_chunk(np.zeros(100, "u1"), rows("blosc")))
@@ -337,7 +338,7 @@ def test_headers_that_promise_the_impossible_are_refused():
 
 def test_zstd_frames_without_a_content_size_decode_to_the_size_that_is_known():
     frame = zstd_frame(b"\x00\x00")
-    assert zstd_content_size(frame) is None
+    assert content_size(frame) is None
     assert decode_chunk(frame, rows("zstd"), "u1", (10,)).tobytes() == b"a" * 10
     out = np.empty(10, "u1")
     assert decode_chunk(frame, rows("zstd"), "u1", (10,), out).tobytes() == b"a" * 10
@@ -359,13 +360,13 @@ def test_zstd_frames_without_a_content_size_decode_to_the_size_that_is_known():
     ],
 )
 def test_content_sizes_of_all_widths_are_read(header, size):
-    assert zstd_content_size(b"\x28\xb5\x2f\xfd" + header + b"\0") == size
+    assert content_size(b"\x28\xb5\x2f\xfd" + header + b"\0") == size
 
 
 @pytest.mark.parametrize("data", [b"", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\xe0\0", b"PK\3\4\0\0\0\0"])
 def test_what_is_no_zstd_frame_is_corruption(data):
     with pytest.raises(CorruptionError):
-        zstd_content_size(data)
+        content_size(data)
 
 
 def test_shard_indices_that_point_outside_are_corruption():
