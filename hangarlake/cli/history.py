@@ -8,7 +8,7 @@ import typer
 
 from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.keys import KEY_HELP, find_key
+from hangarlake.cli.keys import KEY_HELP, find_key, find_sub_key
 from hangarlake.cli.output import Json, moment, plain, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -87,21 +87,11 @@ def log(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="At most so many commits.", show_default=False)
     ] = None,
-    column: Annotated[
-        str | None,
-        typer.Option("--column", "-c", help="Only commits that changed this column or array.", show_default=False),
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Only commits that changed this sample of it. " + KEY_HELP, show_default=False)
-    ] = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the history of a revision, newest first."""
-    if key is not None and column is None:
-        raise UsageFailure("--key needs --column")
-    repo = invocation_of(ctx).open()
-    commits = repo.log(rev, limit=limit, node=column, key=None if key is None else _key_of(repo, rev, str(column), key))
+    commits = invocation_of(ctx).open().log(rev, limit=limit)
     if as_json:
         print_json([each.to_dict() for each in commits])
         return
@@ -129,9 +119,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a commit and what it changed, or one sample."""
-    from hangarlake.cli.changes import print_changes
-
+    """Show a commit, or one sample of it."""
     if (column is None) != (key is None) or (sub is not None and key is None):
         raise UsageFailure("to see a sample give --column and --key (and --sub in a nested column)")
     repo = invocation_of(ctx).open()
@@ -139,14 +127,10 @@ def show(
         _show_sample(repo, rev, column, key, sub, as_json)
         return
     chosen = repo.resolve(rev)
-    changes = repo.diff(chosen.parents[0], chosen.id) if chosen.parents else None
     if as_json:
-        print_json({**chosen.to_dict(), "changes": None if changes is None else changes.to_dict()})
-        return
-    _print_commit(chosen)
-    if changes:
-        print()
-        print_changes(changes)
+        print_json(chosen.to_dict())
+    else:
+        _print_commit(chosen)
 
 
 def reflog(
@@ -200,29 +184,23 @@ def _print_commit(commit: Commit) -> None:
         say(f"    {line}")
 
 
-def _key_of(repo: Repository, rev: str | None, column: str, text: str) -> str | int:
-    with repo.checkout(rev) as view:
-        # A column that has gone since has a history all the same.
-        return find_key(view.columns[column], text) if column in view.columns else text
-
-
 def _show_sample(repo: Repository, rev: str | None, column: str, key: str, sub: str | None, as_json: bool) -> None:
     from hangarlake.cli.values import describe_value, value_to_dict
 
     with repo.checkout(rev) as view:
         target = view.columns[column]
         sample: Any = find_key(target, key)
-        if target.nested:
-            inner = target[sample]
-            if sub is None:
-                if as_json:
-                    print_json({"column": column, "key": sample, "subs": list(inner)})
-                else:
-                    say("\n".join(str(each) for each in inner))
-                return
-            sample = (sample, int(sub) if sub not in inner and sub.isdecimal() and int(sub) in inner else sub)
-        elif sub is not None:
+        if sub is not None and not target.nested:
             raise UsageFailure(f"the column {column} is not nested, so its samples have no --sub")
+        if target.nested and sub is None:
+            subs = list(target[sample])
+            if as_json:
+                print_json({"column": column, "key": sample, "subs": subs})
+            else:
+                say("\n".join(map(str, subs)))
+            return
+        if sub is not None:
+            sample = find_sub_key(target, sample, sub)
         value, digest = target[sample], target.digest(sample)
     if as_json:
         print_json(

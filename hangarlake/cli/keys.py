@@ -14,7 +14,7 @@ from hangarlake.cli.failures import UsageFailure
 if TYPE_CHECKING:
     from hangarlake.columns.column import Column
 
-__all__ = ["KEY_HELP", "find_key", "parse_key"]
+__all__ = ["KEY_HELP", "find_key", "find_sub_key", "parse_key"]
 
 KEY_HELP = "A key is text; int:5 is the integer 5."
 _NUMBER = re.compile(r"0|-?[1-9][0-9]*")
@@ -34,7 +34,14 @@ def parse_key(text: str) -> str | int:
 
 def find_key(column: Column, text: str) -> str | int:
     """Return the key that is meant where a sample of a column is looked up."""
+    return next((key for key in _readings(text) if key in column), parse_key(text))
+
+
+def find_sub_key(column: Column, sample: str | int, text: str) -> tuple[str | int, str | int]:
+    """Return the (sample, sub) key that is meant where a value of a nested column is looked up."""
+    return sample, next((sub for sub in _readings(text) if (sample, sub) in column), parse_key(text))
+
+
+def _readings(text: str) -> list[str | int]:
     key = parse_key(text)
-    if key == text and key not in column and _NUMBER.fullmatch(text) and int(text) in column:
-        return int(text)
-    return key
+    return [key, int(text)] if key == text and _NUMBER.fullmatch(text) else [key]

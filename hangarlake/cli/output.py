@@ -43,7 +43,12 @@ def console() -> Console:
     """Return a console for standard output. In a pipe lines are as long as they are."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would end the program itself, with status 1.
+            raise BrokenPipeError
+
+    return Output(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
 
 
 def plain(text: object) -> str:

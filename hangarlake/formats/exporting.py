@@ -122,12 +122,11 @@ def export_column(
 
 
 def _all_keys(column: Column) -> Iterator[Key]:
-    if not column.nested:
-        yield from column.keys()
-        return
-    for sample in column.keys():  # noqa: SIM118  # said as in the branch above
-        for sub in column[sample]:
-            yield sample, sub
+    for key in column:
+        if column.nested and not isinstance(key, tuple):
+            yield from ((key, sub) for sub in column[key])
+        else:
+            yield key
 
 
 def _values(column: Column, keys: Sequence[Key]) -> Iterator[tuple[Key, Any]]:

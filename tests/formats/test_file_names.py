@@ -70,7 +70,7 @@ def assert_safe(paths: list[str]) -> None:
             assert folders.setdefault(folded(folder), folder) == folder
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.sets(keys, max_size=12))
 def test_names_of_flat_keys_are_safe_distinct_and_lead_back(some: set[str | int]) -> None:
     names = file_names(some, ".npy")
@@ -81,7 +81,7 @@ def test_names_of_flat_keys_are_safe_distinct_and_lead_back(some: set[str | int]
         assert (type(back), back) == (type(key), key)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.sets(st.tuples(keys, keys), max_size=8))
 def test_names_of_nested_keys_are_safe_distinct_and_lead_back(some: set[tuple[str | int, str | int]]) -> None:
     names = file_names(some, ".png")
