@@ -160,7 +160,7 @@ class ChunkReader:
                 self.disk.put(ref.digest, found)
         else:
             found = data
-        array = _decode(request, found, None, label)
+        array = _decode(request, found, None, lambda: label)
         if memory is not None and cache:
             memory.put(key, array)
         array.flags.writeable = False
@@ -248,7 +248,7 @@ class ChunkReader:
             first = positions[0]
             request = requests[first]
             target = into(first) if into is not None else None
-            array = _decode(request, data, target, _label(describe, first))
+            array = _decode(request, data, target, lambda: _label(describe, first))
             if target is None:
                 keep = cache and memory is not None
                 # An uncompressed chunk is a view of what was fetched, and would keep the whole range alive.
@@ -447,11 +447,13 @@ def _verify(ref: ChunkRef, data: BytesLike, label: str) -> None:
         )
 
 
-def _decode(request: ChunkRequest, data: BytesLike, out: npt.NDArray[Any] | None, label: str) -> npt.NDArray[Any]:
+def _decode(
+    request: ChunkRequest, data: BytesLike, out: npt.NDArray[Any] | None, label: Callable[[], str]
+) -> npt.NDArray[Any]:
     try:
         return decode_chunk(data, request.encoding, request.dtype, request.shape, out, fill_value=request.fill_value)
     except (CorruptionError, UnsupportedFormatError) as error:
-        raise type(error)(f"{describe_ref(request.ref)}: {error}{_for(label)}") from error
+        raise type(error)(f"{describe_ref(request.ref)}: {error}{_for(label())}") from error
 
 
 def _share_out(batches: deque[list[int]], work: Callable[[list[int]], None], threads: int) -> None:

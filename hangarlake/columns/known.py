@@ -34,8 +34,8 @@ class KnownValues:
         # Runs of entries, each sorted by the first 8 bytes of its digests.
         self._windows: list[tuple[npt.NDArray[np.uint64], Entries]] = []
         # One byte for each value of the first three bytes of a digest: 0 says that no known digest starts so.
-        self._filter = np.zeros(1 << _FILTER_BITS, np.uint8)
-        self._seen = memoryview(self._filter)
+        self._seen = bytearray(1 << _FILTER_BITS)
+        self._filter = np.frombuffer(self._seen, np.uint8)
         parts = [part for part in entries if len(part)]
         if parts:
             self.add(Entries.concat(parts).compact(dedupe=True))
@@ -72,7 +72,8 @@ class KnownValues:
 
 def _starts(digests: Digests) -> npt.NDArray[np.uint32]:
     parts = digests[:, :3].astype(np.uint32)
-    return parts[:, 0] | parts[:, 1] << np.uint32(8) | parts[:, 2] << np.uint32(16)
+    starts: npt.NDArray[np.uint32] = parts[:, 0] | parts[:, 1] << np.uint32(8) | parts[:, 2] << np.uint32(16)
+    return starts
 
 
 def _sorted(entries: Entries) -> tuple[npt.NDArray[np.uint64], Entries]:

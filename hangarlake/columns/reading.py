@@ -366,11 +366,19 @@ class SampleReader:
     ) -> tuple[list[ChunkRequest], list[tuple[slice | npt.NDArray[Any], slice | npt.NDArray[Any]]]]:
         """Return a request for each shared chunk, and which entries take which of its items."""
         requests, places = [], []
-        index = entries.index
-        for start, end, row in plan.groups():
+        order = plan.order
+        index = entries.index[order].astype(np.int64)
+        groups = plan.groups()
+        straight_order, straight_index = _straight(order, groups), _straight(index, groups)
+        for k, (start, end, row) in enumerate(groups):
             requests.append(self._request(entries, row))
-            where = plan.order[start:end]
-            places.append((_as_slice(where), _as_slice(index[where])))
+            where, rows = order[start:end], index[start:end]
+            places.append(
+                (
+                    slice(int(where[0]), int(where[0]) + end - start) if straight_order[k] else where,
+                    slice(int(rows[0]), int(rows[0]) + end - start) if straight_index[k] else rows,
+                )
+            )
         return requests, places
 
     def _grid_requests(
@@ -424,12 +432,13 @@ class _Plan:
         return list(zip(starts.tolist(), ends.tolist(), rows[starts].tolist(), strict=True))
 
 
-def _as_slice(numbers: npt.NDArray[Any]) -> slice | npt.NDArray[Any]:
-    """Return consecutive numbers as a slice, which NumPy copies much faster."""
-    first, last = int(numbers[0]), int(numbers[-1])
-    if last - first == len(numbers) - 1 and (len(numbers) < 3 or bool((np.diff(numbers.astype(np.int64)) == 1).all())):
-        return slice(first, last + 1)
-    return numbers.astype(np.int64)
+def _straight(numbers: npt.NDArray[np.int64], groups: Sequence[tuple[int, int, int]]) -> list[bool]:
+    """Tell of each group whether its numbers are consecutive: slices are copied much faster than lists of places."""
+    if not groups:
+        return []
+    breaks = np.concatenate([[0], np.cumsum(numbers[1:] != numbers[:-1] + 1)])
+    starts, ends, _ = np.array(groups).T
+    return [bool(straight) for straight in breaks[ends - 1] == breaks[starts]]
 
 
 def _reaches(rows: slice | npt.NDArray[Any]) -> int:
