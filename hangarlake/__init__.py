@@ -5,7 +5,7 @@ the way in; everything else is reached from there.
 """
 
 from hangarlake.checkout import Checkout
-from hangarlake.columns.column import Column, WritableColumn
+from hangarlake.columns import Column, WritableColumn
 from hangarlake.columns.lazy import LazyArray
 from hangarlake.conflicts import Conflict
 from hangarlake.diffs import ColumnDiff, Diff

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hangarlake.authors import parse_author
 from hangarlake.checkout import BaseCheckout, NodeViews
 from hangarlake.chunks.uploader import ChunkUploader
-from hangarlake.columns.column import Column, WritableColumn
+from hangarlake.columns import Column, WritableColumn
 from hangarlake.columns.layout import ColumnLayout, check_encoding
 from hangarlake.columns.lookup import HotNodes
 from hangarlake.columns.samples import schema_of

@@ -299,7 +299,11 @@ class SampleReader:
             # A chunk that fills consecutive samples is decoded right where they belong.
             if k < len(places):
                 where, rows = places[k]
-                if isinstance(where, slice) and isinstance(rows, slice) and rows.stop - rows.start == requests[k].shape[0]:
+                if (
+                    isinstance(where, slice)
+                    and isinstance(rows, slice)
+                    and rows.stop - rows.start == requests[k].shape[0]
+                ):
                     direct.add(k)
                     return out[where]
             return None
