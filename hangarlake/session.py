@@ -19,6 +19,7 @@ from hangarlake.chunks.cache import ChunkCache, DiskCache
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.lookup import HotNodes
 from hangarlake.errors import CorruptionError, ObjectNotFoundError
+from hangarlake.locality import Locality
 from hangarlake.records.catalog import Catalog, catalog_key
 from hangarlake.records.graph import Graph
 from hangarlake.records.index import Index
@@ -30,13 +31,16 @@ from hangarlake.records.refs import Refs
 from hangarlake.records.revisions import Resolved, Resolver
 from hangarlake.records.treepacks import read_tops
 from hangarlake.storage.base import ObjectStore
+from hangarlake.storage.local import LocalStore
 from hangarlake.storage.probe import probe_create_if_absent
 from hangarlake.storage.redact import redact_url
 
-__all__ = ["Session", "Snapshot", "cache_folder"]
+__all__ = ["TRACKING", "Session", "Snapshot", "cache_folder"]
 
 _log = logging.getLogger(__name__)
 _CATALOGS = 64
+# Before the names of remote branches in the index.
+TRACKING = "remotes/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Session:
         cache_dir: str | os.PathLike[str] | None = None,
         disk_cache: DiskCache | None = None,
         allow_unsafe_store: bool = False,
+        read_through: bool = True,
     ) -> None:
         self.store = store
         self.marker = marker
@@ -86,8 +91,10 @@ class Session:
         self.graph = Graph(store, self.index)
         self.nodes = NodeStore(store)
         self.hot = HotNodes(self.nodes)
-        self.chunks = ChunkReader(store, ChunkCache(), disk_cache)
-        self.resolver = Resolver(self.refs, self.graph, store)
+        self.locality = Locality(store, self.working_copy / "locations")
+        self.read_through = read_through
+        self.chunks = self._reader(disk_cache, read_through)
+        self.resolver = Resolver(self.refs, self.graph, store, lambda name: self.tracking().get(name))
         self._catalogs: OrderedDict[str, Catalog] = OrderedDict()
         self._lock = threading.Lock()
         # A hint that was fetched together with the marker: (branch, content). Used once.
@@ -96,13 +103,35 @@ class Session:
     @cached_property
     def working_copy(self) -> Path:
         """The folder of this machine's files for this repository at this URL."""
-        place = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        place = hashlib.sha256(self.place.encode()).hexdigest()[:16]
         return cache_folder(self._cache_dir) / f"{self.marker.id}-{place}"
+
+    @cached_property
+    def place(self) -> str:
+        """The URL without credentials; of a folder its absolute path, however it was typed."""
+        return self.store.path if isinstance(self.store, LocalStore) else self.url
 
     @cached_property
     def author(self) -> Author:
         """Who commits: what was given, or what the environment says."""
         return self._author or default_author()
+
+    # ---- clones -----------------------------------------------------------------------------------------------------
+
+    def tracking(self) -> dict[str, str]:
+        """Return where the branches of remotes stood when they were last seen: ``origin/main`` → commit id."""
+        found = self.index.refs().items()
+        return {name[len(TRACKING) :]: commit for name, (_, commit) in found if commit and name.startswith(TRACKING)}
+
+    def reader(self, read_through: bool | None = None) -> ChunkReader:
+        """Return what reads chunks; one that reads through from a remote otherwise than usual has a cache of its own."""
+        if read_through is None or read_through == self.read_through:
+            return self.chunks
+        return self._reader(None, read_through)
+
+    def _reader(self, disk_cache: DiskCache | None, read_through: bool) -> ChunkReader:
+        hook = self.locality.reader_hook(read_through=read_through)
+        return ChunkReader(self.store, ChunkCache(), disk_cache, missing=hook)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import numpy as np
 from hangarlake.chunks.codecs import decode_chunk
 from hangarlake.chunks.digests import BytesLike, blake3_160
 from hangarlake.chunks.packs import ChunkRef, describe_ref
-from hangarlake.errors import CorruptionError, ObjectNotFoundError, UnsupportedFormatError
+from hangarlake.errors import CorruptionError, DataNotLocalError, ObjectNotFoundError, UnsupportedFormatError
 from hangarlake.storage import ByteRange, cpu_count, cpu_pool
 
 if TYPE_CHECKING:
@@ -412,7 +412,10 @@ class ChunkReader:
         deliver(number, data, sliced)
 
     def _from_elsewhere(self, refs: list[ChunkRef], labels: list[str], error: ObjectNotFoundError) -> list[bytes]:
-        found: Sequence[bytes | None] = self.missing(refs) if self.missing is not None else [None] * len(refs)
+        try:
+            found: Sequence[bytes | None] = self.missing(refs) if self.missing is not None else [None] * len(refs)
+        except DataNotLocalError as absent:
+            raise DataNotLocalError(f"{absent}{_for(labels[0])}") from error
         result: list[bytes] = []
         for ref, data, label in zip(refs, found, labels, strict=True):
             if data is None:

@@ -150,6 +150,20 @@ class Index:
         rows = self._use(lambda db: db.execute(statement).fetchall(), none)
         return {name: (int(seq), commit) for name, seq, commit in rows}
 
+    def replace_refs(self, prefix: str, refs: Mapping[str, tuple[int, str | None]], *, prune: bool = False) -> None:
+        """Set the refs below `prefix` to what was just read, older or newer; with `prune` those not given are forgotten."""
+
+        def write(db: sqlite3.Connection) -> None:
+            with db:
+                if prune:
+                    db.execute("delete from refs where substr(name, 1, ?) = ?", [len(prefix), prefix])
+                db.executemany(
+                    "insert or replace into refs values (?, ?, ?)",
+                    [(prefix + name, seq, commit) for name, (seq, commit) in refs.items()],
+                )
+
+        self._use(write, None)
+
     # ---- working facts -----------------------------------------------------------------------------------------------
 
     def get(self, key: str, default: Any = None) -> Any:

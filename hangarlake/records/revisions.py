@@ -14,6 +14,8 @@ from hangarlake.records.models import Commit
 from hangarlake.records.movements import Movement, Tag, check_branch_name, check_tag_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hangarlake.records.graph import Graph
     from hangarlake.records.refs import Refs
     from hangarlake.storage.base import ObjectStore
@@ -51,7 +53,8 @@ class Resolved:
 class Resolver:
     """Finds commits by revision.
 
-    A revision is a branch, a tag, a commit id or an unambiguous prefix of one (4 digits or more), in this order;
+    A revision is a branch, a tag, a branch of a remote as it was last seen (``origin/main``), a commit id or an
+    unambiguous prefix of one (4 digits or more), in this order;
     ``HEAD``, ``@``, an empty string and None mean the default branch. Behind it may stand one of
 
     - ``@{N}``: where the branch stood N movements ago,
@@ -62,10 +65,13 @@ class Resolver:
     ``^0`` the commit itself).
     """
 
-    def __init__(self, refs: Refs, graph: Graph, store: ObjectStore) -> None:
+    def __init__(
+        self, refs: Refs, graph: Graph, store: ObjectStore, tracking: Callable[[str], str | None] = lambda _: None
+    ) -> None:
         self._refs = refs
         self._graph = graph
         self._store = store
+        self._tracking = tracking
 
     def resolve(self, rev: str | Commit | None, default_branch: str = "main") -> str:
         """Return the id of the commit that a revision means.
@@ -115,6 +121,9 @@ class Resolver:
         if tag is not None:
             self._take(tag)
             return Resolved(tag.commit, None, tag)
+        tracked = self._tracking(base)
+        if tracked is not None:
+            return Resolved(self._graph.commit(tracked).id)
         if _PREFIX.fullmatch(base.lower()):
             return Resolved(self._prefix(base.lower(), rev))
         raise RevisionNotFoundError(self._not_found(base, deleted=head is not None))

@@ -77,6 +77,11 @@ class ObjectStore(ABC):
         """
         return False
 
+    @property
+    def can_list(self) -> bool:
+        """Whether there are listings. Plain HTTP has none; everything that is read by name works there all the same."""
+        return True
+
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return the whole object. Read-after-write consistent: it sees every `put` that has returned."""

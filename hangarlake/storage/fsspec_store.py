@@ -106,6 +106,10 @@ class FsspecStore(ObjectStore):
             self._emulated = not self._is_memory and not _has_own_create(_innermost(self._fs))
         return self._emulated
 
+    @property
+    def can_list(self) -> bool:
+        return not self._is_http
+
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes:

@@ -85,6 +85,11 @@ class LocalStore(ObjectStore):
     def creates_atomically(self) -> bool:
         return True
 
+    @property
+    def path(self) -> str:
+        """The folder, absolute."""
+        return self._root
+
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes:

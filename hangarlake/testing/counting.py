@@ -106,6 +106,10 @@ class CountingStore(ObjectStore):
     def creates_unsafely(self) -> bool:
         return self.inner.creates_unsafely
 
+    @property
+    def can_list(self) -> bool:
+        return self.inner.can_list
+
     def get(self, key: str) -> bytes:
         return self._record("get", key, lambda: self.inner.get(key), len)
 

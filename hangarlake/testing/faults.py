@@ -104,6 +104,10 @@ class FaultyStore(ObjectStore):
     def creates_unsafely(self) -> bool:
         return self.inner.creates_unsafely
 
+    @property
+    def can_list(self) -> bool:
+        return self.inner.can_list
+
     def get(self, key: str) -> bytes:
         fault = self._meet("get", key)
         return bytes(_damaged(self.inner.get(key), fault))
