@@ -36,7 +36,7 @@ from hangarlake.storage.executors import cpu_pool
 __all__ = ["REMOVED", "ColumnStage"]
 
 # An overlay is folded into the working tree at this many keys.
-_FOLD_AT = 1 << 18
+_FOLD_AT = 1 << 17
 # Chunks whose encoding may be under way at once.
 _ENCODING_AHEAD = 64
 # Equal values are looked for in trees of up to so many entries.
@@ -181,10 +181,10 @@ class ColumnStage:
         self._fold_if_large()
 
     def next_int(self) -> int:
-        """Return 1 + the greatest integer key, or 0."""
+        """Return 1 + the greatest integer key, or 0 if none is greater than −1."""
         if self._next_int is None:
             last = last_key(self.root, self._nodes, before=STR_TAG)
-            self._next_int = 0 if last is None else int(decode_ints(as_key_array([last]))[0]) + 1
+            self._next_int = 0 if last is None else max(0, int(decode_ints(as_key_array([last]))[0]) + 1)
             for key, ordinal in self._overlay.index.items():
                 if ordinal != REMOVED:
                     self._see_int(key)
@@ -248,7 +248,7 @@ class ColumnStage:
         """
         overlay, root, first = self._overlay, self.root, self._overlay.count
         self._kept_root = root
-        counted = self._delta, self._next_int
+        next_int = self._next_int
         undo = self._undo = {}
         try:
             if isinstance(values, np.ndarray) and self.schema.kind == "ndarray" and values.ndim:
@@ -261,7 +261,6 @@ class ColumnStage:
                 self._overlay, self.root = overlay, root
                 self._open.clear()
                 self._encoding.clear()
-                self._resolved, counted = {}, (0, counted[1])
             for key, before in undo.items():
                 if before is None:
                     del overlay.index[key]
@@ -269,7 +268,7 @@ class ColumnStage:
                     overlay.index[key] = before
             # Values of this call may not have been laid into chunks: no later value may share their place.
             overlay.by_digest = {d: ordinal for d, ordinal in overlay.by_digest.items() if ordinal < first}
-            self._delta, self._next_int = counted
+            self._resolved, self._delta, self._next_int = {}, 0, next_int
             raise
         finally:
             self._undo = self._kept_root = None
@@ -440,6 +439,7 @@ class ColumnStage:
         self.root = apply_edits(self.root, upserts, keys[~live], self._nodes, self._nodes)
         self._overlay = Overlay(self.schema.rank)
         self._resolved, self._delta = {}, 0
+        self._undo = None  # a failing `extend` goes back to the overlay of before as a whole
         self._folded()
         return self.root
 
