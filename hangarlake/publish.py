@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +19,7 @@ from hangarlake.records.graph import segment_due, write_segment
 from hangarlake.records.models import Author, Commit
 from hangarlake.records.movements import Movement
 from hangarlake.records.nodes import StagedNodes
-from hangarlake.records.treepacks import TreePacker, copy_tops
+from hangarlake.records.treepacks import TreePack, TreePacker, copy_tops
 from hangarlake.session import Session, Snapshot
 from hangarlake.storage.executors import io_pool, map_io
 
@@ -26,11 +28,12 @@ __all__ = ["Draft", "Published", "publish", "stand_fields"]
 _log = logging.getLogger(__name__)
 # Catalogs up to this size travel inside refs.
 _INLINE_CATALOG = 64 << 10
+_TREES_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A commit to be."""
+    """A commit to be; `mover` is who moves the branch, if that is not its author."""
 
     parents: Sequence[Commit]
     catalog: Catalog
@@ -38,6 +41,7 @@ class Draft:
     message: str
     author: Author
     operation: str = "commit"
+    mover: Author | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,15 @@ def publish(
         If the store failed; the branch has not moved, unless the message says that this is unknown.
     """
     uploader.seal()
-    packer = TreePacker(staged, uploader.places)
+    trees: deque[Future[None]] = deque()
+
+    def send(pack: TreePack) -> None:
+        # At once, so that it travels while the next is laid; a few at a time, so that they do not fill the memory.
+        trees.append(io_pool().submit(session.store.put, pack.key, pack.data))
+        while len(trees) > _TREES_AT_ONCE:
+            trees.popleft().result()
+
+    packer = TreePacker(staged, uploader.places, send)
     for node in draft.catalog.nodes.values():
         if node.root is not None:
             packer.add(node.root)
@@ -99,10 +111,14 @@ def publish(
         created = session.store.put_new(key, encoded)
 
     # The calling thread waits for the chunks while the I/O threads write the records.
-    tasks: list[Callable[[], None]] = [uploader.flush, put_catalog]
-    tasks += [_put(session, pack.key, pack.data) for pack in packer.packs]
-    tasks.append(_put(session, commit_key(commit_id), record))
+    tasks: list[Callable[[], None]] = [
+        uploader.flush,
+        put_catalog,
+        lambda: session.store.put(commit_key(commit_id), record),
+    ]
     map_io(lambda task: task(), tasks)
+    while trees:
+        trees.popleft().result()
     if not created:
         _settle_catalog(session, key, encoded)
     session.nodes.add(laid)
@@ -113,7 +129,7 @@ def publish(
         expected,
         commit=commit_id,
         operation=draft.operation,
-        author=draft.author,
+        author=draft.mover or draft.author,
         message=draft.message,
         record=record,
         time=time,
@@ -123,10 +139,6 @@ def publish(
         with contextlib.suppress(RuntimeError):  # no new threads at interpreter exit: a segment is never needed
             io_pool().submit(_segment, session, commit)
     return Published(Snapshot(commit, catalog), movement)
-
-
-def _put(session: Session, key: str, data: bytes) -> Callable[[], None]:
-    return lambda: session.store.put(key, data)
 
 
 def _settle_catalog(session: Session, key: str, encoded: bytes) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ChunkUploader", "PendingChunk"]
 
 # Packs and large chunks that may be on their way at once: bounds the memory of a writer.
-_IN_FLIGHT_BYTES = 64 << 20
+_IN_FLIGHT_BYTES = 40 << 20
 
 
 class PendingChunk(NamedTuple):

@@ -1,6 +1,6 @@
 """Values that are stored already: so that equal samples of a column share one place, whatever their keys.
 
-Known are the values of trees that are not too large, and the last million that were staged (``docs/design/002-columns.md`` says
+Known are the values of trees that are not too large, and the last half million that were staged (``docs/design/002-columns.md`` says
 why not all). A filter answers the usual case, a value never seen, without a search.
 """
 
@@ -16,7 +16,7 @@ from hangarlake.records.entries import Digests, Entries
 
 __all__ = ["KnownValues"]
 
-_MOST = 1 << 20
+_MOST = 1 << 19
 _WINDOWS = 16
 _FILTER_BITS = 24
 

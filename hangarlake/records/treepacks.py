@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = ["TreePack", "TreePacker", "copy_tops", "place_chunks", "read_tops"]
 
 MAGIC = b"HLTREE01"
 _MAX_PACK = 32 << 20
+_KEPT_BYTES = 16 << 20
 # A tree that is one leaf of no more than this is kept in its catalog.
 _INLINE_BYTES = 2 << 10
 # How much of the tops of trees a movement carries, so that readers save round trips.
@@ -63,23 +64,27 @@ class TreePacker:
     staged : StagedNodes
     places : mapping of bytes to ChunkRef
         Where the chunks of this session lie.
+    emit : callable
+        Takes each tree pack as it is closed, so that large commits need not hold them all.
 
     Attributes
     ----------
-    packs : list of TreePack
-        Complete after :meth:`finish`.
+    pack_ids : list of bytes
+        Of the packs that are closed.
     inlined : dict of bytes to bytes
         Small roots, to be kept in the catalog.
     """
 
     staged: StagedNodes
     places: Mapping[bytes, ChunkRef]
-    packs: list[TreePack] = field(default_factory=list)
+    emit: Callable[[TreePack], None]
+    pack_ids: list[bytes] = field(default_factory=list)
     inlined: dict[bytes, bytes] = field(default_factory=dict)
     _buffer: bytearray = field(default_factory=lambda: bytearray(MAGIC))
     # Nodes that were laid: id → (number of the pack, offset, length).
     _laid: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
     _nodes: list[Node] = field(default_factory=list)
+    _nodes_bytes: int = 0
 
     def add(self, root: NodeRef) -> None:
         """Lay what is new of a tree."""
@@ -96,7 +101,7 @@ class TreePacker:
             data = encode_leaf(node)
             if is_root and len(data) <= _INLINE_BYTES:
                 self.inlined[node.id] = data
-                self._nodes.append(node)
+                self._keep(node)
                 return
         else:
             children = node.children
@@ -109,9 +114,15 @@ class TreePacker:
             if isinstance(node, Inner):
                 node = self._placed(node)
                 data = encode_inner(node)
-        self._laid[node.id] = (len(self.packs), len(self._buffer), len(data))
+        self._laid[node.id] = (len(self.pack_ids), len(self._buffer), len(data))
         self._buffer += data
-        self._nodes.append(node)
+        self._keep(node)
+
+    def _keep(self, node: Node) -> None:
+        """Remember a node for readers on this machine, but not all leaves of a large commit."""
+        if isinstance(node, Inner) or self._nodes_bytes < _KEPT_BYTES:
+            self._nodes.append(node)
+            self._nodes_bytes += node.nbytes
 
     def _placed(self, node: Inner) -> Inner:
         """Point an inner node at its children: those in the pack being laid stay pending, at their offsets."""
@@ -120,19 +131,21 @@ class TreePacker:
         index = {pack: i for i, pack in enumerate(children.pack_ids)}
         for i in np.flatnonzero(packs == PENDING).tolist():
             number, offset, length = self._laid[children.ids[i].tobytes()]
-            if number < len(self.packs):
-                packs[i] = index.setdefault(self.packs[number].id, len(index))
+            if number < len(self.pack_ids):
+                packs[i] = index.setdefault(self.pack_ids[number], len(index))
             offsets[i], lengths[i] = offset, length
         placed = replace(children, packs=packs, offsets=offsets, lengths=lengths, pack_ids=tuple(index))
         return replace(node, children=placed)
 
     def _close(self) -> None:
         data = bytes(self._buffer)
-        self.packs.append(TreePack(blake3_256(data), data))
         self._buffer = bytearray(MAGIC)
+        pack = TreePack(blake3_256(data), data)
+        self.pack_ids.append(pack.id)
+        self.emit(pack)
 
     def finish(self) -> list[Node]:
-        """Close the last pack; return all nodes that were laid, as they will be read back."""
+        """Close the last pack; return nodes that were laid, as they will be read back."""
         if len(self._buffer) > len(MAGIC):
             self._close()
         return [self._placed(node) if isinstance(node, Inner) else node for node in self._nodes]
@@ -143,7 +156,7 @@ class TreePacker:
             return ref
         if ref.id in self._laid:
             number, offset, length = self._laid[ref.id]
-            return replace(ref, pack=self.packs[number].id, offset=offset, length=length)
+            return replace(ref, pack=self.pack_ids[number], offset=offset, length=length)
         return replace(ref, pack=None, offset=0, length=0)
 
 
