@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChunkSelection",
+    "Touch",
     "choose_chunk_shape",
     "chunk_count",
     "chunk_extents",
@@ -21,6 +22,7 @@ __all__ = [
     "iter_chunks",
     "normalize_selection",
     "selection_shape",
+    "touches_along",
 ]
 
 _TARGET_BYTES: Final = 2 << 20
@@ -156,7 +158,7 @@ def selection_shape(parts: Sequence[int | range]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Touch:
+class Touch:
     """One chunk along one axis: its coordinate, what to take from it, where that goes (``None``: the axis is gone)."""
 
     coordinate: int
@@ -164,10 +166,11 @@ class _Touch:
     put: slice | None
 
 
-def _along(part: int | range, side: int) -> list[_Touch]:
+def touches_along(part: int | range, side: int) -> list[Touch]:
+    """Return which chunks of `side` elements a normalised selection touches along one axis, in the order of the selection."""
     if isinstance(part, int):
-        return [_Touch(part // side, part % side, None)]
-    touches: list[_Touch] = []
+        return [Touch(part // side, part % side, None)]
+    touches: list[Touch] = []
     position, step = 0, part.step
     while position < len(part):
         first = part[position]
@@ -180,7 +183,7 @@ def _along(part: int | range, side: int) -> list[_Touch]:
         stop: int | None = low + count * step
         if step < 0 and stop is not None and stop < 0:
             stop = None  # a negative stop would count from the end
-        touches.append(_Touch(coordinate, slice(low, stop, step), slice(position, position + count)))
+        touches.append(Touch(coordinate, slice(low, stop, step), slice(position, position + count)))
         position += count
     return touches
 
@@ -209,7 +212,7 @@ def chunks_touched(shape: Sequence[int], chunk_shape: Sequence[int], selection: 
     """
     counts = grid_shape(shape, chunk_shape)
     parts = normalize_selection(selection, shape)
-    axes = [_along(part, side) for part, side in zip(parts, chunk_shape, strict=True)]
+    axes = [touches_along(part, side) for part, side in zip(parts, chunk_shape, strict=True)]
     result: list[ChunkSelection] = []
     for touches in product(*axes):
         index = 0
