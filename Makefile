@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 WORKERS ?= auto
+BENCHMARKS ?= columns roundtrips history arrays transfer
 
 # The first interpreter that runs and is new enough: a shim on the PATH may exist and yet lead nowhere.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -75,9 +76,8 @@ format: $(STAMPS)/lint
 	$(BIN)/ruff format .
 
 bench: $(STAMPS)/test
-	@set -e; found=no; for script in benchmarks/bench_*.py; do \
-		test -e "$$script" || continue; found=yes; echo "== $$script"; $(BIN)/python "$$script"; done; \
-	test $$found = yes || echo "benchmarks/ holds no bench_*.py yet"
+	@set -e; for name in $(BENCHMARKS); do \
+		test -e "benchmarks/$$name.py" || continue; echo "== $$name"; $(BIN)/python "benchmarks/$$name.py"; done
 
 clean:
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -146,6 +146,23 @@ class Refs:
         start = max(start, parse_hint(hint))
         return self._heads({branch: start})[branch]
 
+    def head_or_tag(self, name: str) -> tuple[Movement | None, Tag | None]:
+        """Return the newest movement of the branch `name`, or else the tag of that name: what a revision may mean.
+
+        A name that was not seen as a branch before is looked for in both places at once, so a tag takes one round trip.
+        The tag is ``None`` where there is a branch.
+        """
+        check_branch_name(name)
+        self._check_process()
+        if name in self._seen:
+            head = self.head(name)
+            return head, None if head is not None and head.commit is not None else self.read_tag(name)
+        hint, first, tag = map_io(self._read, [hint_key(name), movement_key(name, 1), tag_key(name)])
+        head = self.head(name, hint=hint) if hint is not None or first is not None else None
+        if head is not None and head.commit is not None:
+            return head, None
+        return head, None if tag is None else parse_tag(tag, name)
+
     def heads(self) -> dict[str, Movement]:
         """Return the newest movement of every branch that exists, sorted by name.
 

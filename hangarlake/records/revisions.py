@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hangarlake.errors import AmbiguousRevisionError, RevisionNotFoundError
 from hangarlake.records.canonical import is_id
 from hangarlake.records.models import Commit
-from hangarlake.records.movements import Movement, Tag, check_branch_name, check_tag_name
+from hangarlake.records.movements import Movement, Tag, check_branch_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,11 +113,10 @@ class Resolver:
             check_branch_name(base)
         except ValueError as error:
             raise RevisionNotFoundError(f"{rev!r} is not a revision: {error}") from error
-        head = self._refs.head(base)
+        head, tag = self._refs.head_or_tag(base)
         if head is not None and head.commit is not None:
             self._take(head)
             return Resolved(head.commit, base, head)
-        tag = self._refs.read_tag(check_tag_name(base))
         if tag is not None:
             self._take(tag)
             return Resolved(tag.commit, None, tag)
