@@ -109,8 +109,8 @@ class _CatalogMerge:
             node = self._merge_node(name, placed[name])
             if node is not None:
                 nodes[name] = node
-        restored = self._keep_hierarchy(nodes)
-        kept = {name: t for name, t in placed.items() if name in nodes and name not in restored}
+        self._keep_hierarchy(nodes, placed)
+        kept = {name: thread for name, thread in placed.items() if name in nodes}
         inlined: dict[bytes, bytes] = {}
         for node in nodes.values():
             if node.root is not None and node.root.pack is None:
@@ -290,15 +290,8 @@ class _CatalogMerge:
 
     # ---- paths
 
-    def _keep_hierarchy(self, nodes: dict[str, CatalogNode]) -> set[str]:
-        """Have nodes decided that cannot be where they are with what the other side did to the path above them.
-
-        Returns
-        -------
-        restored : set of str
-            Names whose node was taken back from one side.
-        """
-        restored: set[str] = set()
+    def _keep_hierarchy(self, nodes: dict[str, CatalogNode], placed: dict[str, Thread]) -> None:
+        """Have nodes decided that cannot be where they are with what the other side did to the path above them."""
         base, ours, theirs = self.sides
         for name in sorted(nodes):
             parts = name.split("/")
@@ -317,11 +310,13 @@ class _CatalogMerge:
                 if name not in chosen.nodes:
                     del nodes[name]
                     continue
-                restored.add(above)
-                nodes.pop(above, None)
+                # The path above is taken back from that side; what was moved there goes back to where that side has it.
+                displaced, thread = nodes.pop(above, None), placed.pop(above, None)
                 if above in chosen.nodes:
                     nodes[above] = chosen.nodes[above]
-        return restored
+                back = None if thread is None else thread.ours if chosen is ours else thread.theirs
+                if displaced is not None and thread is not None and back is not None and back not in nodes:
+                    nodes[back], placed[back] = displaced, thread
 
 
 def _is_displaced(above: str, name: str, nodes: Mapping[str, CatalogNode], sides: Sequence[Catalog]) -> bool:

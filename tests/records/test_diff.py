@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hangarlake.records import tree_diff
 from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNode, ColumnSchema, GroupNode
 from hangarlake.records.diff import MISSING, TreeChange, count_changes, diff_catalogs, diff_trees
 from hangarlake.records.entries import Entries
@@ -129,6 +130,22 @@ def test_a_diff_after_random_edits_lists_exactly_these(seed: int, count: int, si
     before, after = grow(nodes, old), grow(nodes, new)
     check_blocks(list(diff_trees(before, after, nodes)), old, new)
     check_blocks(list(diff_trees(after, before, nodes)), new, old)
+
+
+@pytest.mark.parametrize("window", [8, 64])
+def test_windows_neither_repeat_nor_omit_keys_at_their_bounds(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_diff, "_WINDOW", window)
+    nodes = DictNodes()
+    # Different keys, so leaves and inner nodes of the two trees end at different places.
+    old = dict.fromkeys(range(0, 240_000, 2), 1)
+    new = dict.fromkeys(range(0, 240_000, 3), 2)
+    before, after = grow(nodes, old), grow(nodes, new)
+    blocks = list(diff_trees(before, after, nodes))
+    check_blocks(blocks, old, new)
+    assert len({key for block in blocks for key in block.added.keys.tolist()}) == sum(len(b.added) for b in blocks)
+    assert count_changes(before, after, nodes) == (40_000, 80_000, 40_000)
+    few = {k: v for k, v in new.items() if k % 1000}
+    check_blocks(list(diff_trees(after, grow(nodes, few), nodes)), new, few)
 
 
 def test_equal_trees_are_not_read() -> None:

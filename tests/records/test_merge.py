@@ -146,6 +146,9 @@ def test_both_sides_retyping_alike_merge_by_key_and_differently_conflict(bench: 
     base = of(c=bench.column({1: 1, 9: 9}))
     a, b = of(c=bench.column({1: "i", 2: 2}, INTS)), of(c=bench.column({1: "i", 3: 3}, INTS))
     assert bench.merge(base, a, b).catalog.id == of(c=bench.column({1: "i", 2: 2, 3: 3}, INTS)).id
+    without = of(c=bench.column({3: 3}, INTS))  # what the old type had under 1 is no base for the new one
+    assert not bench.merge(base, a, without).conflicts
+    assert bench.merge(base, a, without).catalog.id == of(c=bench.column({1: "i", 2: 2, 3: 3}, INTS)).id
     assert told(bench.merge(base, a, of(c=bench.column({1: 1}, TEXT)))) == [("c", None, "layout")]
     assert told(bench.merge(base, a, of(c=bench.column({}, replace(INTS, dtype="<i2"))))) == [("c", None, "schema")]
 
@@ -432,6 +435,13 @@ def test_nothing_ends_up_below_what_cannot_hold_it(bench: Bench) -> None:
             assert bench.merge(base, ours, theirs, keep).catalog.id == below.id
             assert bench.merge(base, ours, theirs, drop).catalog.id == other.id
             assert bench.merge(base, ours, theirs, REMOVE).catalog.id == other.id
+    # An array that was moved to where the group was goes back, if the group is wanted.
+    stands = Catalog({"g": GroupNode({}), "x": bench.array({(0, 0): 5})})
+    moved = Catalog({"g": stands.nodes["x"]})
+    filled = Catalog({**stands.nodes, "g/new": below.nodes["g/new"]})
+    taken = bench.merge(stands, moved, filled, THEIRS, renamed={"x": "g"})
+    assert (taken.catalog.id, taken.renames) == (filled.id, ({"g": "x"}, {}))
+    assert bench.merge(stands, moved, filled, OURS, renamed={"x": "g"}).catalog.id == moved.id
     # Columns need no groups; a column and another below its name are nothing new either.
     beside = Catalog({"g": GroupNode({}), "g/c": bench.column({1: 1})})
     assert told(bench.merge(base, Catalog(), beside)) == []
