@@ -8,7 +8,7 @@ from hangarlake.checkout import Checkout
 from hangarlake.columns import Column, WritableColumn
 from hangarlake.columns.lazy import LazyArray
 from hangarlake.conflicts import Conflict
-from hangarlake.diffs import ColumnDiff, Diff
+from hangarlake.diffs import ArrayDiff, ColumnDiff, Diff, EntryDiff
 from hangarlake.errors import (
     AmbiguousRevisionError,
     BranchExistsError,
@@ -33,6 +33,7 @@ from hangarlake.errors import (
     UnsupportedFormatError,
     WriterLockedError,
 )
+from hangarlake.records.conflicts import Resolution
 from hangarlake.records.models import Author, Commit, RefEntry
 from hangarlake.repository import Repository
 from hangarlake.statistics import Stats
@@ -40,8 +41,17 @@ from hangarlake.write_checkout import WriteCheckout
 
 __version__ = "0.1.0"
 
+#: What a function that resolves conflicts may answer, besides a value.
+OURS = Resolution.OURS
+THEIRS = Resolution.THEIRS
+REMOVE = Resolution.REMOVE
+
 __all__ = [
+    "OURS",
+    "REMOVE",
+    "THEIRS",
     "AmbiguousRevisionError",
+    "ArrayDiff",
     "Author",
     "BranchExistsError",
     "Checkout",
@@ -53,6 +63,7 @@ __all__ = [
     "CorruptionError",
     "DataNotLocalError",
     "Diff",
+    "EntryDiff",
     "HangarlakeError",
     "LazyArray",
     "MergeConflictError",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.column import Column
 from hangarlake.columns.lookup import HotNodes
 from hangarlake.columns.reading import PendingChunks
+from hangarlake.diffs import Diff, DiffSide, diff_sides
 from hangarlake.errors import NodeNotFoundError
 from hangarlake.records.catalog import Catalog, ColumnNode
 from hangarlake.records.models import Commit
@@ -19,7 +21,7 @@ from hangarlake.session import Session, Snapshot
 if TYPE_CHECKING:
     from hangarlake.repository import Repository
 
-__all__ = ["Checkout", "NodeViews"]
+__all__ = ["BaseCheckout", "Checkout", "NodeViews", "side_of"]
 
 ViewT = TypeVar("ViewT")
 
@@ -144,6 +146,23 @@ class BaseCheckout:
         """The columns by name."""
         return NodeViews(self, "column")
 
+    def diff(self, other: str | Commit | BaseCheckout) -> Diff:
+        """Compare with another state; always read as from this one to `other`.
+
+        Parameters
+        ----------
+        other : revision or checkout
+            A write checkout stands for what is staged in it.
+
+        Raises
+        ------
+        RevisionNotFoundError, AmbiguousRevisionError
+        """
+        return diff_sides(self._session, side_of(self._session, self), side_of(self._session, other))
+
+    def _diff_side(self) -> DiffSide:
+        raise TypeError("a checkout can be compared")  # both kinds of checkout define it
+
     def __getitem__(self, key: Any) -> Any:
         """Return a column or array (``co["images"]``), a value (``co["images", "0001"]``), or a tuple of
         values of one key in several columns (``co[["images", "labels"], "0001"]``)."""
@@ -198,6 +217,9 @@ class Checkout(BaseCheckout):
     def _where(self) -> str:
         return f"the checkout of {self._snapshot.commit.id[:12]}"
 
+    def _diff_side(self) -> DiffSide:
+        return DiffSide(self._snapshot.catalog, self._snapshot.commit.id)
+
     @property
     def commit(self) -> Commit:
         """The commit that is looked at."""
@@ -248,6 +270,32 @@ class Checkout(BaseCheckout):
         return (
             f"<p><b>Checkout</b> {self._snapshot.commit.id[:12]} {html.escape(self._branch or '')}</p>{self._table()}"
         )
+
+
+def side_of(session: Session, state: str | Commit | BaseCheckout) -> DiffSide:
+    """Return a revision or checkout as one side of a comparison (internal).
+
+    Raises
+    ------
+    RevisionNotFoundError, AmbiguousRevisionError
+    ValueError
+        If the checkout is closed, or writes to another repository.
+    """
+    if isinstance(state, BaseCheckout):
+        state._check_open()
+        side = state._diff_side()
+        if state._session is session:
+            return side
+        if side.staged is not None:
+            if state._session.url != session.url:
+                raise ValueError(
+                    f"what is staged in {state._session.url} cannot be compared here; commit it and fetch it first"
+                )
+            session.snapshot_of(side.commit)
+            return replace(side, staged=side.staged.frozen(session.nodes))
+        state = session.graph.commit(side.commit)
+    snapshot, _ = session.snapshot(state)
+    return DiffSide(snapshot.catalog, snapshot.commit.id)
 
 
 def _open_checkout(repository: Repository, commit_id: str, branch: str | None) -> Checkout:

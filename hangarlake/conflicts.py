@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hangarlake.chunks.reader import ChunkReader
@@ -11,29 +12,40 @@ from hangarlake.records.catalog import ColumnNode
 from hangarlake.records.conflicts import RawConflict, RawSide
 from hangarlake.records.diff import MISSING
 
-__all__ = ["Conflict", "Side", "conflict_of"]
+__all__ = ["Conflict", "Side", "conflict_of", "describe_conflicts"]
+
+_SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
 class Side:
-    """What one side of a conflict has.
+    """What one side of a conflict or of a change has: its digest and shape are at hand, its value is read on demand."""
 
-    Attributes
-    ----------
-    digest : str or None
-        Value digest, hex; ``None`` for attributes and whole nodes.
-    shape : tuple of int or None
-    """
+    __slots__ = ("_chunks", "_pending", "_raw")
 
-    digest: str | None
-    shape: tuple[int, ...] | None
-    _raw: RawSide = field(repr=False, compare=False)
-    _chunks: ChunkReader = field(repr=False, compare=False)
-    _pending: PendingChunks | None = field(repr=False, compare=False, default=None)
+    def __init__(self, raw: RawSide, chunks: ChunkReader, pending: PendingChunks | None = None) -> None:
+        self._raw = raw
+        self._chunks = chunks
+        self._pending = pending
+
+    @property
+    def digest(self) -> str | None:
+        """Value digest, hex; ``None`` for attributes and whole nodes."""
+        return self._raw.digest
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of a sample (for ``str``, ``bytes`` and ``json`` values its length in bytes); ``None`` where there is none."""
+        return self._raw.shape
 
     @property
     def value(self) -> Any:
-        """The value, read now: a sample, an attribute; for whole nodes what describes them."""
+        """The value, read now: a sample, an attribute; for whole nodes what describes them.
+
+        Raises
+        ------
+        CorruptionError, ObjectNotFoundError
+            If the data is damaged or not there.
+        """
         raw = self._raw
         if raw.value is not MISSING:
             return raw.value
@@ -45,11 +57,33 @@ class Side:
         return raw.node.logical() if raw.node is not None else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return digest and shape (and an attribute's value), JSON-ready."""
+        """Return digest and shape (of an attribute its value, of a whole node what describes it), JSON-ready."""
+        raw = self._raw
         out: dict[str, Any] = {"digest": self.digest, "shape": list(self.shape) if self.shape is not None else None}
-        if self._raw.value is not MISSING:
-            out["value"] = self._raw.value
+        if raw.value is not MISSING:
+            out["value"] = raw.value
+        elif raw.entries is None and raw.node is not None:
+            out["node"] = raw.node.logical()
         return out
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Side) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash((self.digest, self.shape))
+
+    def _identity(self) -> tuple[Any, ...]:
+        raw = self._raw
+        whole = raw.node.logical() if raw.entries is None and raw.node is not None else None
+        return raw.digest, raw.shape, raw.value, whole
+
+    def __repr__(self) -> str:
+        raw = self._raw
+        if raw.value is not MISSING:
+            return f"<Side {raw.value!r}>"
+        if raw.digest is None:
+            return f"<Side {raw.node.type if raw.node is not None else 'unknown'} {raw.name!r}>"
+        return f"<Side {raw.digest[:12]} {raw.shape}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +124,16 @@ class Conflict:
         return {"node": self.node, "key": key, "kind": self.kind, **sides}
 
 
+def describe_conflicts(conflicts: Sequence[Conflict]) -> str:
+    """Return the first conflicts in one line, and how many there are."""
+    shown = "; ".join(map(str, conflicts[:_SHOWN])) + (" …" if len(conflicts) > _SHOWN else "")
+    return f"{len(conflicts):,} conflict{'s' if len(conflicts) != 1 else ''} ({shown})"
+
+
 def conflict_of(raw: RawConflict, chunks: ChunkReader, pending: PendingChunks | None = None) -> Conflict:
     """Make the public conflict of a raw one."""
 
     def side(raw_side: RawSide | None) -> Side | None:
-        if raw_side is None:
-            return None
-        return Side(raw_side.digest, raw_side.shape, raw_side, chunks, pending)
+        return None if raw_side is None else Side(raw_side, chunks, pending)
 
     return Conflict(raw.node, raw.key, raw.kind, side(raw.base), side(raw.ours), side(raw.theirs))

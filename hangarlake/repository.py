@@ -6,7 +6,7 @@ import html
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hangarlake.authors import parse_author
@@ -19,11 +19,13 @@ from hangarlake.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from hangarlake.history_methods import HistoryMethods
+from hangarlake.merging import branch_head
 from hangarlake.publish import Draft, publish, stand_fields
 from hangarlake.records.canonical import quote_name
 from hangarlake.records.catalog import Catalog
 from hangarlake.records.marker import MARKER_KEY, Marker
-from hangarlake.records.models import Author, Commit, RefEntry
+from hangarlake.records.models import Author, Commit
 from hangarlake.records.movements import Movement, check_branch_name, hint_key
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.refs import RefMovedError
@@ -40,7 +42,7 @@ from hangarlake.write_checkout import WriteCheckout
 __all__ = ["Repository"]
 
 
-class Repository:
+class Repository(HistoryMethods):
     """A versioned repository of arrays under one bucket URL.
 
     Open one with :meth:`open` or make one with :meth:`create`. Thread-safe. It pickles to its URL and
@@ -246,7 +248,7 @@ class Repository:
         """
         self._session.check_writable()
         while True:
-            head = self._branch_head(name)
+            head = branch_head(self._session, name)
             if not force:
                 self._check_deletable(name, str(head.commit))
             try:
@@ -277,7 +279,7 @@ class Repository:
         self._session.check_writable()
         snapshot, _ = self._session.snapshot(to)
         while True:
-            head = self._branch_head(name)
+            head = branch_head(self._session, name)
             if head.commit == snapshot.commit.id:
                 return snapshot.commit.id
             try:
@@ -295,13 +297,6 @@ class Repository:
             message=message,
             **stand_fields(self._session, snapshot),
         )
-
-    def _branch_head(self, name: str) -> Movement:
-        head = self._session.refs.head(name)
-        if head is None or head.commit is None:
-            names = ", ".join(self.branches) or "none"
-            raise RevisionNotFoundError(f"there is no branch {name!r}; there are: {names}")
-        return head
 
     def create_tag(self, name: str, at: str | Commit | None = None, *, message: str = "") -> str:
         """Create a tag, which never moves, and return the id of the commit it stands on.
@@ -327,47 +322,6 @@ class Repository:
         """
         self._session.check_writable()
         self._session.refs.delete_tag(name)
-
-    # ---- history ----------------------------------------------------------------------------------------------------
-
-    def resolve(self, rev: str | Commit | None = None) -> Commit:
-        """Return the commit that a revision means (the default branch's by default).
-
-        Raises
-        ------
-        RevisionNotFoundError, AmbiguousRevisionError
-        """
-        return self._session.graph.commit(self._session.locate(rev).commit)
-
-    def log(self, rev: str | Commit | None = None, *, limit: int | None = None) -> Iterator[Commit]:
-        """Yield commits, newest first: children before their parents, whatever the clocks said.
-
-        Raises
-        ------
-        RevisionNotFoundError
-        """
-        tip = self._session.locate(rev).commit
-        return self._session.graph.log(tip, limit)
-
-    def reflog(self, branch: str) -> Iterator[RefEntry]:
-        """Yield where a branch has stood, newest first, deletions included.
-
-        Raises
-        ------
-        RevisionNotFoundError
-            If there never was such a branch.
-        """
-        movements = self._session.refs.log(branch)
-        first = next(movements, None)
-        if first is None:
-            raise RevisionNotFoundError(f"there never was a branch {branch!r}; there are: {', '.join(self.branches)}")
-
-        def entries() -> Iterator[RefEntry]:
-            yield first.entry
-            for movement in movements:
-                yield movement.entry
-
-        return entries()
 
     # ---- views ------------------------------------------------------------------------------------------------------
 

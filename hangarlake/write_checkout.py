@@ -21,14 +21,16 @@ from hangarlake.columns.lookup import HotNodes
 from hangarlake.columns.samples import schema_of
 from hangarlake.columns.stage import ColumnStage
 from hangarlake.conflicts import conflict_of
-from hangarlake.diffs import Diff
+from hangarlake.diffs import Diff, DiffSide, diff_sides
 from hangarlake.errors import (
     CommitConflictError,
+    MergeConflictError,
     NodeExistsError,
     NothingToCommitError,
     RevisionNotFoundError,
     SchemaError,
 )
+from hangarlake.merging import Granularity, Resolve, merge_into
 from hangarlake.publish import Draft, Published, publish
 from hangarlake.records.canonical import canonical_json, digest
 from hangarlake.records.catalog import Catalog, CatalogNode, ColumnNode, ColumnSchema, check_node_name
@@ -349,7 +351,13 @@ class WriteCheckout(BaseCheckout):
         """Return what is staged: the difference from the commit that it is relative to."""
         with self._lock:
             self._check_open()
-            return Diff.of(self._base.catalog, self._working(), self._renames, self._staged)
+            return diff_sides(self._session, DiffSide(self._base.catalog, self._base.commit.id), self._diff_side())
+
+    def _diff_side(self) -> DiffSide:
+        with self._lock:
+            self._check_open()
+            working = self._working()
+            return DiffSide(working, self._base.commit.id, dict(self._renames), self._staged, self._uploader)
 
     def flush(self) -> None:
         """Make what is staged durable (nothing with ``staging="memory"``): it survives a crash from here on."""
@@ -549,6 +557,33 @@ class WriteCheckout(BaseCheckout):
         self._restage()
         self._staged.clear()
         self._staging.clear()
+
+    def merge(
+        self,
+        source: str | Commit,
+        *,
+        message: str | None = None,
+        resolve: Resolve | None = None,
+        granularity: Granularity = "chunk",
+    ) -> Commit:
+        """Merge a revision into the branch and go on from there; parameters and errors are those of :meth:`Repository.merge`.
+
+        Raises
+        ------
+        MergeConflictError
+            Also if something is staged: commit or reset it first. Nothing was changed.
+        """
+        with self._lock:
+            self._check_open()
+            if self._working().id != self._base.catalog.id or self._renames or self._parents:
+                raise MergeConflictError(
+                    f"{self._where()} has staged changes, which a merge would mix with; commit or reset them first"
+                )
+            merged = merge_into(
+                self._session, self._branch, source, message=message, resolve=resolve, granularity=granularity
+            )
+            self._settle(merged)
+            return merged.snapshot.commit
 
     # ---- leaving ----------------------------------------------------------------------------------------------------
 

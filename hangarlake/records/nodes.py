@@ -164,6 +164,12 @@ class StagedNodes:
         """Whether a reference leads to a staged node."""
         return ref.pack is None and (ref.id in self.new or ref.id in self.spilled)
 
+    def frozen(self, base: NodeStore | None = None) -> StagedNodes:
+        """Return a copy that sees what is staged now, whatever is staged or forgotten later; on top of `base` if given."""
+        copy = StagedNodes(base or self._base, self._fetch)
+        copy.new, copy.spilled, copy.nbytes = dict(self.new), set(self.spilled), self.nbytes
+        return copy
+
     def reachable(self, roots: Iterable[NodeRef]) -> list[Node]:
         """Return the nodes in memory that the trees of `roots` use, and forget the others: edits leave them behind."""
         kept: dict[bytes, Node] = {}
