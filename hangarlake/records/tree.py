@@ -230,6 +230,12 @@ class _Paths:
             ref = node.children.ref(child, node.level - 1)
 
 
+def _part(items: Entries | Children, start: int, end: int) -> Entries | Children:
+    """Return some of the items; entries without the chunks of all the others."""
+    part = items.take(slice(start, end))
+    return part.compact() if isinstance(part, Entries) else part
+
+
 def _edit_level(
     level: int, touched: list[_Touched], paths: _Paths, sink: NodeSink
 ) -> tuple[set[bytes], list[tuple[bytes, NodeRef]], bool]:
@@ -332,18 +338,18 @@ class Found:
 
     def entries(self) -> Entries:
         """Return the entries of all keys that are present, in their order."""
-        parts = []
-        order = []
-        for i, leaf in enumerate(self.leaves):
-            mine = np.flatnonzero((self.leaf == i) & (self.position >= 0))
-            if len(mine):
-                parts.append(leaf.entries.take(self.position[mine]).compact())
-                order.append(mine)
-        if not parts:
+        present = np.flatnonzero(self.present)
+        if not len(present):
             return Entries.empty(self.leaves[0].entries.rank if self.leaves else 0)
-        joined = Entries.concat(parts)
-        places = np.concatenate(order)
-        return joined.take(np.argsort(places, kind="stable"))
+        # Keys are sorted, so those of one leaf stand together.
+        leaf, position = self.leaf[present], self.position[present]
+        bounds = [0, *(np.flatnonzero(leaf[1:] != leaf[:-1]) + 1).tolist(), len(leaf)]
+        return Entries.concat(
+            [
+                self.leaves[int(leaf[a])].entries.take(position[a:b]).compact()
+                for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+            ]
+        )
 
 
 def find(root: NodeRef | None, keys: KeyArray, source: NodeSource) -> Found:
