@@ -99,10 +99,6 @@ class ColumnNode:
     def logical(self) -> dict[str, Any]:
         return {"type": "column", **self.schema.to_dict(), "attrs": dict(self.attrs), **_root_fields(self.root)}
 
-    def same_as(self, other: CatalogNode) -> bool:
-        """Tell whether both hold the same content (wherever it lies)."""
-        return self.logical() == other.logical()
-
 
 @dataclass(frozen=True, slots=True)
 class ArrayNode:
@@ -121,10 +117,6 @@ class ArrayNode:
     def logical(self) -> dict[str, Any]:
         return {"type": "array", "metadata": dict(self.metadata), **_root_fields(self.root)}
 
-    def same_as(self, other: CatalogNode) -> bool:
-        """Tell whether both hold the same content (wherever it lies)."""
-        return self.logical() == other.logical()
-
 
 @dataclass(frozen=True, slots=True)
 class GroupNode:
@@ -138,10 +130,6 @@ class GroupNode:
 
     def logical(self) -> dict[str, Any]:
         return {"type": "group", "metadata": dict(self.metadata)}
-
-    def same_as(self, other: CatalogNode) -> bool:
-        """Tell whether both hold the same content."""
-        return self.logical() == other.logical()
 
 
 CatalogNode: TypeAlias = ColumnNode | ArrayNode | GroupNode

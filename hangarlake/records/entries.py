@@ -41,7 +41,7 @@ class ChunkTable:
     packs : int32 (m,)
         Index into `pack_ids`, or SOLO, or PENDING.
     offsets, lengths, items : uint64 (m,)
-    encoding : uint8 (m,)
+    encoding : unsigned integers (m,)
         Index into `encodings`.
     pack_ids : tuple of bytes
         32 bytes each.
@@ -54,7 +54,7 @@ class ChunkTable:
     offsets: U64
     lengths: U64
     items: U64
-    encoding: npt.NDArray[np.uint8]
+    encoding: npt.NDArray[np.unsignedinteger[Any]]
     pack_ids: tuple[bytes, ...] = ()
     encodings: tuple[str, ...] = ()
 
@@ -66,7 +66,7 @@ class ChunkTable:
             _empty_u64(),
             _empty_u64(),
             _empty_u64(),
-            np.empty(0, np.uint8),
+            np.empty(0, np.uint32),
         )
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class ChunkTable:
         if len(encodings) > 1:
             kept = np.unique(encoding)
             if len(kept) < len(encodings):
-                encoding = np.searchsorted(kept, encoding).astype(np.uint8)
+                encoding = np.searchsorted(kept, encoding).astype(np.uint32)
                 encodings = tuple(encodings[i] for i in kept.tolist())
         return ChunkTable(
             self.digests[rows],
@@ -117,7 +117,7 @@ class ChunkTable:
             )
             packs.append(remap[table.packs])
             codes = [encoding_index.setdefault(e, len(encoding_index)) for e in table.encodings]
-            encodings.append(np.array(codes or [0], np.uint8)[table.encoding])
+            encodings.append(np.array(codes or [0], np.uint32)[table.encoding])
         return ChunkTable(
             np.concatenate([t.digests for t in tables]),
             np.concatenate(packs),

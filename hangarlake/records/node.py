@@ -292,7 +292,7 @@ def encode_leaf(leaf: Leaf, *, staged: bool = False) -> bytes:
         _planes(table.offsets),
         _planes(table.lengths),
         _planes(table.items),
-        table.encoding.tobytes(),
+        _planes(table.encoding.astype("<u2")),
     ]
     if not direct:
         parts += [_planes(entries.rows), _planes(entries.index)]
@@ -401,8 +401,8 @@ def _decode_entries(
     offsets = _from_planes(physical[at:], "<u8", m)
     lengths = _from_planes(physical[at + 8 * m :], "<u8", m)
     items = _from_planes(physical[at + 16 * m :], "<u8", m)
-    encoding = np.frombuffer(physical[at + 24 * m : at + 25 * m], np.uint8)
-    at += 25 * m
+    encoding = _from_planes(physical[at + 24 * m :], "<u2", m)
+    at += 26 * m
     if direct:
         rows, index = np.arange(n, dtype=np.uint32), np.zeros(n, np.uint64)
     else:

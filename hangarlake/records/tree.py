@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -210,9 +211,7 @@ class _Paths:
             nodes = self.source.get_nodes(refs)
             up_bounds, rm_bounds = ups, rms
         return [
-            _Touched(
-                node, upserts.take(slice(up_bounds[i], up_bounds[i + 1])), removes[rm_bounds[i] : rm_bounds[i + 1]]
-            )
+            _Touched(node, _part(upserts, up_bounds[i], up_bounds[i + 1]), removes[rm_bounds[i] : rm_bounds[i + 1]])
             for i, node in enumerate(nodes)
         ]
 
@@ -345,10 +344,7 @@ class Found:
         leaf, position = self.leaf[present], self.position[present]
         bounds = [0, *(np.flatnonzero(leaf[1:] != leaf[:-1]) + 1).tolist(), len(leaf)]
         return Entries.concat(
-            [
-                self.leaves[int(leaf[a])].entries.take(position[a:b]).compact()
-                for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-            ]
+            [self.leaves[int(leaf[a])].entries.take(position[a:b]).compact() for a, b in pairwise(bounds)]
         )
 
 
