@@ -360,8 +360,8 @@ class _View(Collection[Any]):
 
     def _pairs(self) -> Iterator[tuple[FlatKey, Any]]:
         for keys, values in self._column.scan(order="key"):
-            # Each sample is handed out as memory of its own, as column[key] does.
-            copies = map(np.copy, values) if isinstance(values, np.ndarray) else values
+            # Each sample is handed out as memory of its own, as column[key] does (0-d ones as arrays, too).
+            copies = (values[i, ...].copy() for i in range(len(keys))) if isinstance(values, np.ndarray) else values
             yield from zip(keys, copies, strict=True)
 
     def __contains__(self, item: object) -> bool:

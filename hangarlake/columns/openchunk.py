@@ -51,7 +51,7 @@ class OpenChunk:
             return None
         at = self._ordinals.index(ordinal)
         if self._array is not None:
-            return np.asarray(self._array[at])
+            return np.asarray(self._array[at, ...])
         return self._parts[at]
 
     def add_row(self, ordinal: int, sample: Sample) -> ClosedChunk | None:

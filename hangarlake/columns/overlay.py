@@ -126,7 +126,7 @@ def _table(rows: Sequence[ChunkRow]) -> ChunkTable:
         np.array([row.offset for row in rows], np.uint64),
         np.array([row.length for row in rows], np.uint64),
         np.array([row.items for row in rows], np.uint64),
-        np.array(kinds, np.uint8),
+        np.array(kinds, np.uint32),
         tuple(packs),
         tuple(encodings),
     )

@@ -134,7 +134,7 @@ class SampleReader:
         end = start + (1 if layout == "rows" else math.prod(shape))
         if end > len(chunk):
             raise CorruptionError(f"{self._label(entries, i)}: its entry points outside its chunk; run verify")
-        return chunk[start] if layout == "rows" else chunk[start:end].reshape(shape)
+        return chunk[start, ...] if layout == "rows" else chunk[start:end].reshape(shape)
 
     def chunk_shape(self, entries: Entries, i: int) -> tuple[int, ...]:
         """Return the shape of the chunks that a sample is cut into (its own shape if it is not cut)."""

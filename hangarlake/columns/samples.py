@@ -121,9 +121,13 @@ def _check_json(name: str, key: object, value: Any) -> bytes:
     return data
 
 
+def _is_masked(value: Any) -> bool:
+    return isinstance(value, np.ma.MaskedArray) and value.mask is not np.ma.nomask and bool(value.mask.any())
+
+
 def _check_ndarray(name: str, schema: ColumnSchema, key: object, value: Any) -> Sample:
     dtype = schema.np_dtype
-    if isinstance(value, np.ma.MaskedArray) and value.mask is not np.ma.nomask and value.mask.any():
+    if _is_masked(value):
         raise _refuse(name, key, describe(schema), "a masked array, whose mask would be lost")
     if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
         array = _check_scalar(name, schema, key, value)
@@ -138,7 +142,25 @@ def _check_ndarray(name: str, schema: ColumnSchema, key: object, value: Any) -> 
         if not wider:
             raise _refuse(name, key, describe(schema), f"{_shape_text(array.shape)} {given}")
     _check_shape(name, schema, key, array.shape, given)
+    if isinstance(value, list | tuple | str | bytes):
+        _check_made(name, schema, key, value, array)
     return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+
+
+def _check_made(name: str, schema: ColumnSchema, key: object, value: Any, array: npt.NDArray[Any]) -> None:
+    """Refuse what NumPy changed when it made an array of Python values: numbers made text, rounded, truth made numbers."""
+    if array.dtype.kind not in "biufcSU":
+        return
+    try:
+        before = np.asarray(value, object)
+    except ValueError:
+        return
+    for old, new in zip(before.flat, array.astype(object).flat, strict=False):
+        if isinstance(old, str | bytes) and old[-1:] in ("\0", b"\0"):
+            raise _refuse(name, key, describe(schema), f"{old!r}, which ends in a NUL that NumPy would drop")
+        same = isinstance(old, bool | np.bool_) == isinstance(new, bool) and (old == new or old != old)
+        if not same:
+            raise _refuse(name, key, describe(schema), f"{old!r}, of which NumPy makes {new!r}")
 
 
 def _check_scalar(name: str, schema: ColumnSchema, key: object, value: Any) -> npt.NDArray[Any]:
@@ -153,7 +175,7 @@ def _check_scalar(name: str, schema: ColumnSchema, key: object, value: Any) -> n
                 array = np.array(value, dtype)
         except OverflowError:
             array = None
-        if array is not None and (array == value or value != value):
+        if array is not None and (array.item() == value or value != value):
             return array
     raise _refuse(name, key, describe(schema), f"the Python {type(value).__name__} {value!r}")
 
@@ -173,8 +195,8 @@ def _check_shape(name: str, schema: ColumnSchema, key: object, shape: tuple[int,
         raise _refuse(name, key, describe(schema), f"{_shape_text(shape)} {dtype}")
 
 
-def check_block(name: str, schema: ColumnSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Check an array of many samples of one shape, shape (n, *sample shape); the whole block or nothing.
+def check_block(name: str, schema: ColumnSchema, key: object, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Check an array of many samples of one shape, shape (n, *sample shape); the whole block or nothing. `key` is the first one's.
 
     Raises
     ------
@@ -185,8 +207,10 @@ def check_block(name: str, schema: ColumnSchema, values: npt.NDArray[Any]) -> np
     if given != dtype and given.newbyteorder("<") != dtype:
         wider = given.kind == dtype.kind and given.kind in "SU" and given.itemsize <= dtype.itemsize
         if not wider:
-            raise _refuse(name, None, f"samples of {describe(schema)}", f"an array {_shape_text(values.shape)} {given}")
-    _check_shape(name, schema, None, values.shape[1:], given)
+            raise _refuse(name, key, f"samples of {describe(schema)}", f"an array {_shape_text(values.shape)} {given}")
+    _check_shape(name, schema, key, values.shape[1:], given)
+    if _is_masked(values):
+        raise _refuse(name, key, describe(schema), "a masked array, whose mask would be lost")
     return np.ascontiguousarray(values, dtype=dtype).reshape(values.shape)
 
 

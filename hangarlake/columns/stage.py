@@ -25,9 +25,9 @@ from hangarlake.columns.openchunk import ClosedChunk, OpenChunk
 from hangarlake.columns.overlay import REMOVED, ChunkRow, Overlay
 from hangarlake.columns.samples import Sample, check_block, check_sample, digest_of
 from hangarlake.errors import SchemaError
-from hangarlake.records.catalog import ColumnSchema
+from hangarlake.records.catalog import CatalogNode, ColumnNode, ColumnSchema
 from hangarlake.records.entries import Entries
-from hangarlake.records.keys import STR_TAG, as_key_array, decode_ints, decode_key, encode_key, encode_keys
+from hangarlake.records.keys import STR_TAG, KeyArray, as_key_array, decode_ints, decode_key, encode_key, encode_keys
 from hangarlake.records.node import NodeRef
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.tree import apply_edits, find, iter_leaves, last_key
@@ -308,7 +308,7 @@ class ColumnStage:
             )
         if not len(values):
             return
-        check_block(self.name, self.schema, values[:0])
+        check_block(self.name, self.schema, listed[0], values[:0])
         if not self.layout.rows_per_chunk:
             self._extend_each(listed, values)
             return
@@ -316,7 +316,7 @@ class ColumnStage:
         step = min(max(step - step % self.layout.rows_per_chunk, self.layout.rows_per_chunk), 1 << 17)
         for start in range(0, len(values), step):
             part = values[start : start + step]
-            self._extend_block(listed[start : start + step], check_block(self.name, self.schema, part))
+            self._extend_block(listed[start : start + step], check_block(self.name, self.schema, listed[start], part))
 
     def _extend_block(self, keys: Sequence[object] | npt.NDArray[Any], block: npt.NDArray[Any]) -> None:
         """Stage a block of checked samples of the column's fixed shape, shape (n, *sample shape)."""
@@ -442,6 +442,16 @@ class ColumnStage:
         self._undo = None  # a failing `extend` goes back to the overlay of before as a whole
         self._folded()
         return self.root
+
+    def matches(self, node: CatalogNode) -> bool:
+        """Tell whether this can go on as the stage of a node."""
+        return isinstance(node, ColumnNode) and node.schema == self.schema
+
+    def adopt(self, upserts: Entries, removes: KeyArray) -> None:
+        """Apply edits of another writer, whose chunks are in the bucket."""
+        self.fold()
+        self.rebase(apply_edits(self.root, upserts, removes, self._nodes, self._nodes))
+        self._folded()
 
     def rebase(self, root: NodeRef | None) -> None:
         """Go on from another tree (after a commit, a merge or a replay). Nothing may be staged in the overlay."""
