@@ -1,35 +1,62 @@
-"""A difference between two states, as text."""
+"""A difference between two states, as text: what changed and how much, and on request which keys."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hangarlake.cli.output import plain, text_of
+from hangarlake.cli.output import console, plain
 
 if TYPE_CHECKING:
-    from hangarlake.diffs import Diff
+    from rich.text import Text
 
-__all__ = ["print_changes"]
+    from hangarlake.diffs import Diff, NodeChange
 
-_MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "modified": ("~", "yellow"), "renamed": (">", "cyan")}
+__all__ = ["print_changes", "print_keys"]
+
+_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
 
 def print_changes(diff: Diff) -> None:
-    """Print one line for each column or array, and one for the repository's attributes."""
+    """Print a line for each thing that changed, with a bar as long as it changed, and what it comes to."""
     from rich.text import Text
 
-    from hangarlake.cli.output import console
-
+    rows = [tuple(plain(cell) for cell in row) for row in diff.stat()]
+    name_width = max((len(name) for name, _, _ in rows), default=0)
+    what_width = max((len(what) for _, what, bar in rows if bar), default=0)
     out = console()
-    for name, column in diff.columns.items():
-        added, removed, modified = column.counts
-        counts = [
-            text_of(count, "sample") + f" {what}"
-            for count, what in ((added, "added"), (removed, "removed"), (modified, "changed"))
-            if count
-        ]
-        mark, style = _MARKS[column.state]
-        line = f"  {mark} {name}  {column.state}" + (f": {', '.join(counts)}" if counts else "")
-        out.print(Text(plain(line), style=style))
+    for name, what, bar in rows:
+        line = Text(f" {name:<{name_width}} | {what:<{what_width if bar else 0}} ")
+        for mark in bar:
+            line.append(mark, _STYLES[mark])
+        line.rstrip()
+        out.print(line)
+    out.print(Text(f" {diff.summary()}"))
+
+
+def print_keys(diff: Diff) -> None:
+    """Print every key that changed, in key order, below the name of its column or array."""
+    for changes in (diff.columns, diff.arrays, diff.groups):
+        for change in changes.values():
+            if change.replaced is not None:
+                _print_keys_of(change.replaced)
+            _print_keys_of(change)
     if diff.attrs:
-        out.print(Text(plain(f"  ~ attributes: {', '.join(sorted(diff.attrs))}"), style="yellow"))
+        console().print(_line("attributes", "bold"))
+        for name in diff.attrs:
+            console().print(_line(f"  ~ {name}", _STYLES["~"]))
+
+
+def _print_keys_of(change: NodeChange) -> None:
+    out = console()
+    words = [change.state] if change.state != "renamed" else []
+    out.print(_line(f"{change.name}  ({', '.join([*words, *change.notes()])})", "bold"))
+    marks = {"added": "+", "removed": "-", "modified": "~"}
+    for entry in change.entries():
+        mark = marks[entry.state]
+        out.print(_line(f"  {mark} {entry.key!r}", _STYLES[mark]))
+
+
+def _line(text: str, style: str) -> Text:
+    from rich.text import Text
+
+    return Text(plain(text), style=style)

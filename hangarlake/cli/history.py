@@ -8,7 +8,7 @@ import typer
 
 from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.keys import KEY_HELP, find_key, find_sub_key
+from hangarlake.cli.keys import KEY_HELP, find_key, find_sub_key, parse_key
 from hangarlake.cli.output import Json, moment, plain, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ __all__ = ["register"]
 
 _PANEL = "Changes and history"
 _SHORT = 12
+# Colours of the lines of a drawing, from left to right.
+_LANES = ("red", "green", "yellow", "blue", "magenta", "cyan")
 
 
 def register(app: typer.Typer) -> None:
@@ -87,11 +89,33 @@ def log(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="At most so many commits.", show_default=False)
     ] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(
+            "--node",
+            "--column",
+            "-c",
+            help="Only commits that changed this column or array, by its present name.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Only commits that changed this sample of it. " + KEY_HELP, show_default=False)
+    ] = None,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw how lines of history part and meet.")] = False,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the history of a revision, newest first."""
-    commits = invocation_of(ctx).open().log(rev, limit=limit)
+    """Show the history of a revision, newest first: of everything, of a column or array, or of one sample."""
+    if key is not None and node is None:
+        raise UsageFailure("--key needs --node")
+    if graph and (node is not None or as_json):
+        raise UsageFailure("--graph draws all commits, for people: it goes without --node and --json")
+    repo = invocation_of(ctx).open()
+    if graph:
+        _print_graph(repo, rev, limit)
+        return
+    commits = repo.log(rev, limit=limit, node=node, key=None if key is None else _key_of(repo, rev, str(node), key))
     if as_json:
         print_json([each.to_dict() for each in commits])
         return
@@ -103,6 +127,30 @@ def log(
             if number:
                 print()
             _print_commit(each)
+
+
+def _print_graph(repo: Repository, rev: str | None, limit: int | None) -> None:
+    from rich.text import Text
+
+    from hangarlake.cli.graph import draw
+    from hangarlake.cli.output import console
+
+    names: dict[str, list[str]] = {}
+    for name, commit_id in repo.branches.items():
+        names.setdefault(commit_id, []).append(name)
+    for name, commit_id in repo.tags.items():
+        names.setdefault(commit_id, []).append(f"tag: {name}")
+    out = console()
+    for row, each in draw(repo.log(rev, limit=limit)):
+        line = Text()
+        for place, mark in enumerate(row):
+            line.append(mark, "bold" if mark == "*" else _LANES[place // 2 % len(_LANES)])
+        if each is not None:
+            line.append(f" {each.id[:_SHORT]}", "yellow")
+            if each.id in names:
+                line.append(plain(f" ({', '.join(names[each.id])})"), "green")
+            line.append(plain(f" {_subject(each)}"))
+        out.print(line)
 
 
 def show(
@@ -119,7 +167,9 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a commit, or one sample of it."""
+    """Show a commit and what it changed, or one sample."""
+    from hangarlake.cli.changes import print_changes
+
     if (column is None) != (key is None) or (sub is not None and key is None):
         raise UsageFailure("to see a sample give --column and --key (and --sub in a nested column)")
     repo = invocation_of(ctx).open()
@@ -127,10 +177,14 @@ def show(
         _show_sample(repo, rev, column, key, sub, as_json)
         return
     chosen = repo.resolve(rev)
+    changes = repo.diff(chosen.parents[0], chosen) if chosen.parents else None
     if as_json:
-        print_json(chosen.to_dict())
-    else:
-        _print_commit(chosen)
+        print_json({**chosen.to_dict(), "changes": None if changes is None else changes.to_dict()})
+        return
+    _print_commit(chosen)
+    if changes:
+        print()
+        print_changes(changes)
 
 
 def reflog(
@@ -182,6 +236,15 @@ def _print_commit(commit: Commit) -> None:
     say("")
     for line in commit.message.splitlines():
         say(f"    {line}")
+
+
+def _key_of(repo: Repository, rev: str | None, name: str, text: str) -> Any:
+    with repo.checkout(rev) as view:
+        if name in view.columns:
+            return find_key(view.columns[name], text)
+    parts = text.split(",")
+    # What has gone since, and arrays, whose chunks are named by grid coordinates: 0,3
+    return tuple(map(int, parts)) if len(parts) > 1 and all(part.isdecimal() for part in parts) else parse_key(text)
 
 
 def _show_sample(repo: Repository, rev: str | None, column: str, key: str, sub: str | None, as_json: bool) -> None:

@@ -1,0 +1,201 @@
+"""Commands that join lines of history: merge, revert, cherry-pick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hangarlake.cli.failures import CONFLICT, Failure, UsageFailure
+from hangarlake.cli.invocation import invocation_of
+from hangarlake.cli.output import Json, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from hangarlake import Commit, Conflict, Repository
+
+__all__ = ["register"]
+
+_PANEL = "Changes and history"
+_SHORT = 12
+
+Branch = Annotated[
+    str | None, typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False)
+]
+Message = Annotated[str | None, typer.Option("--message", "-m", help="The commit's message.", show_default=False)]
+Ours = Annotated[bool, typer.Option("--ours", help="Where both changed the same, take what the branch has.")]
+Theirs = Annotated[bool, typer.Option("--theirs", help="Where both changed the same, take what comes in.")]
+Mainline = Annotated[
+    int | None,
+    typer.Option("--mainline", min=1, help="Of a merge: the change relative to this parent.", show_default=False),
+]
+
+
+class Granularity(StrEnum):
+    """What of an array conflicts with what."""
+
+    CHUNK = "chunk"
+    ELEMENT = "element"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(rich_help_panel=_PANEL)(merge)
+    app.command(rich_help_panel=_PANEL)(revert)
+    app.command("cherry-pick", rich_help_panel=_PANEL)(cherry_pick)
+
+
+def merge(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(help="Branch, tag or commit to merge; one at a time.", show_default=False)],
+    into: Annotated[
+        str | None,
+        typer.Option("--into", "-b", help="Into this branch; the default branch if left out.", show_default=False),
+    ] = None,
+    message: Annotated[
+        str | None,
+        typer.Option(
+            "--message",
+            "-m",
+            help="Makes a merge commit even where the branch could just move forward.",
+            show_default=False,
+        ),
+    ] = None,
+    ours: Ours = False,
+    theirs: Theirs = False,
+    concatenate: Annotated[
+        bool, typer.Option("--concatenate", help="Put two appends to an array one behind the other.")
+    ] = False,
+    granularity: Annotated[
+        Granularity, typer.Option(help="Whether two edits of one chunk of an array conflict, or of one element.")
+    ] = Granularity.CHUNK,
+    as_json: Json = False,
+) -> None:
+    """Merge a revision into a branch. What is staged stays apart.
+
+    Exit status 1 with a list of the conflicts if both sides changed the same; nothing is changed then.
+    """
+    resolve = _resolution(ours=ours, theirs=theirs, concatenate=concatenate)
+    repo = invocation_of(ctx).open()
+    name = into or repo.default_branch
+    before, incoming = repo.resolve(name), repo.resolve(source)
+
+    def join() -> Commit:
+        level: Any = granularity.value
+        return repo.merge(source, name, message=message, resolve=resolve, granularity=level)
+
+    after = _attempt(join, as_json)
+    if as_json:
+        print_json({**after.to_dict(), "branch": name, "before": before.id})
+    elif after == before:
+        say("Already up to date.")
+    else:
+        _tell(repo, f"{'Fast-forwarded' if after == incoming else 'Merged'} {name}", before, after)
+
+
+def revert(
+    ctx: typer.Context,
+    rev: Annotated[str, typer.Argument(help="The commit whose change is undone.", show_default=False)],
+    branch: Branch = None,
+    message: Message = None,
+    mainline: Mainline = None,
+    ours: Ours = False,
+    theirs: Theirs = False,
+    as_json: Json = False,
+) -> None:
+    """Undo what a commit changed, by a new commit. Exit status 1 if later commits changed the same, or there is nothing to undo."""
+    repo = invocation_of(ctx).open()
+    resolve = _resolution(ours=ours, theirs=theirs)
+    name = branch or repo.default_branch
+    before = repo.resolve(name)
+    made = _attempt(lambda: repo.revert(rev, branch=name, message=message, mainline=mainline, resolve=resolve), as_json)
+    if as_json:
+        print_json(made.to_dict())
+    else:
+        _tell(repo, name, before, made)
+
+
+def cherry_pick(
+    ctx: typer.Context,
+    rev: Annotated[str, typer.Argument(help="The commit whose change is repeated.", show_default=False)],
+    branch: Branch = None,
+    message: Message = None,
+    mainline: Mainline = None,
+    ours: Ours = False,
+    theirs: Theirs = False,
+    as_json: Json = False,
+) -> None:
+    """Repeat what a commit changed on another branch. Exit status 1 if the branch changed the same, or has it already."""
+    repo = invocation_of(ctx).open()
+    resolve = _resolution(ours=ours, theirs=theirs)
+    name = branch or repo.default_branch
+    before = repo.resolve(name)
+    made = _attempt(
+        lambda: repo.cherry_pick(rev, branch=name, message=message, mainline=mainline, resolve=resolve), as_json
+    )
+    if as_json:
+        print_json(made.to_dict())
+    else:
+        _tell(repo, name, before, made)
+
+
+def _resolution(**chosen: bool) -> Any:
+    names = [name for name, is_chosen in chosen.items() if is_chosen]
+    if len(names) > 1:
+        raise UsageFailure(f"--{names[0]} and --{names[1]} exclude each other")
+    return names[0] if names else None
+
+
+def _attempt(join: Callable[[], Commit], as_json: bool) -> Commit:
+    """Run it; conflicts are listed."""
+    from hangarlake.errors import MergeConflictError
+
+    try:
+        return join()
+    except ValueError as error:
+        # Not one of ours: an argument that makes no sense, like the number of a parent that is missing.
+        if type(error) is ValueError:
+            raise UsageFailure(str(error)) from error
+        raise
+    except MergeConflictError as error:
+        if not error.conflicts:
+            raise
+        if as_json:
+            print_json({"conflicts": [conflict.to_dict() for conflict in error.conflicts]})
+        else:
+            _list(error.conflicts)
+        remedy = "nothing was changed; take one side with --ours or --theirs, or resolve them one by one in Python"
+        number = len(error.conflicts)
+        raise Failure(f"{number:,} conflict{'s' if number != 1 else ''}: {remedy}", CONFLICT) from error
+
+
+def _list(conflicts: list[Conflict]) -> None:
+    def side(each: Any) -> str:
+        if each is None:
+            return "–"
+        return each.digest[:_SHORT] if each.digest is not None else repr(each).removeprefix("<Side ").removesuffix(">")
+
+    print_table(
+        ("conflict", "in", "key", "base", "ours", "theirs"),
+        [
+            (
+                conflict.kind,
+                conflict.node or "attributes",
+                "" if conflict.key is None else repr(conflict.key),
+                side(conflict.base),
+                side(conflict.ours),
+                side(conflict.theirs),
+            )
+            for conflict in conflicts
+        ],
+    )
+
+
+def _tell(repo: Repository, what: str, before: Commit, after: Commit) -> None:
+    from hangarlake.cli.changes import print_changes
+
+    say(f"[{what} {after.id[:_SHORT]}] {after.message.partition(chr(10))[0]}")
+    changes = repo.diff(before, after)
+    if changes:
+        print_changes(changes)
