@@ -7,13 +7,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from hangarlake.arrays.array import Array
+from hangarlake.arrays.views import ArrayViews, shown
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.column import Column
 from hangarlake.columns.lookup import HotNodes
+from hangarlake.columns.nested import NestedColumn
 from hangarlake.columns.reading import PendingChunks
 from hangarlake.diffs import Diff, DiffSide, diff_sides
 from hangarlake.errors import NodeNotFoundError
-from hangarlake.records.catalog import Catalog, ColumnNode
+from hangarlake.namespace import is_hidden
+from hangarlake.records.canonical import canonical_json
+from hangarlake.records.catalog import ArrayNode, Catalog, ColumnNode, GroupNode
+from hangarlake.records.entries import Entries
 from hangarlake.records.models import Commit
 from hangarlake.records.tree import NodeSource
 from hangarlake.session import Session, Snapshot
@@ -45,7 +54,8 @@ class NodeViews(Mapping[str, ViewT], Generic[ViewT]):
         return node is not None and node.type == self._kind
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, node in sorted(self._checkout.catalog_nodes.items()) if node.type == self._kind)
+        nodes = self._checkout.catalog_nodes
+        return (n for n in sorted(nodes) if nodes[n].type == self._kind and not is_hidden(n))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -54,12 +64,14 @@ class NodeViews(Mapping[str, ViewT], Generic[ViewT]):
         return f"<{self._kind}s: {', '.join(self) or 'none'}>"
 
 
-class BaseCheckout:
+class BaseCheckout(ArrayViews):
     """What read and write checkouts have in common."""
 
     _session: Session
     _views: dict[str, Any]
     _closed = False
+    # What reads chunks, where it is not what the session does it with.
+    _chunks: ChunkReader | None = None
 
     # ---- what columns need of their checkout ------------------------------------------------------------------------
 
@@ -71,7 +83,11 @@ class BaseCheckout:
     @property
     def chunks(self) -> ChunkReader:
         """What reads chunks (internal)."""
-        return self._session.chunks
+        return self._chunks or self._session.chunks
+
+    def lacks(self, entries: Entries) -> npt.NDArray[np.bool_]:
+        """Tell of each entry whether a part of its data is not in this bucket (internal)."""
+        return self._session.locality.lacks(entries)
 
     @property
     def hot(self) -> HotNodes:
@@ -108,7 +124,7 @@ class BaseCheckout:
 
     def absent(self, name: object, kind: str = "column or array") -> NodeNotFoundError:
         """Return the error for a name that is not there, telling which are (internal)."""
-        names = sorted(self._catalog_nodes())
+        names = shown(self._catalog_nodes())
         there = (
             f"there are {', '.join(map(repr, names[:8]))}{' …' if len(names) > 8 else ''}"
             if names
@@ -131,13 +147,25 @@ class BaseCheckout:
             node = self.catalog_nodes.get(name)
             if node is None:
                 raise self.absent(name)
-            view = self._views[name] = self._make_view(name, node)
+            view = self._make_view(name, node)
+            if not isinstance(node, GroupNode):  # a group of zarr would not notice what is staged in it later
+                self._views[name] = view
         return view
 
     def _make_view(self, name: str, node: Any) -> Any:
         if isinstance(node, ColumnNode):
-            return Column(self, name)
-        raise self.absent(name, "column")
+            return NestedColumn(self, name) if node.schema.nested else Column(self, name)
+        return self._array_view(name) if isinstance(node, ArrayNode) else self._group_view(name)
+
+    @property
+    def place(self) -> str:
+        """Where this is, for messages of other programs (internal)."""
+        return f"{self._session.url}@{self.branch or self._where()}"
+
+    def token_of(self, name: str) -> tuple[Any, ...]:
+        """Return what identifies the content of a node in all processes (internal)."""
+        node = self.catalog_nodes[name]
+        return self._session.marker.id, name, canonical_json(node.logical()).decode()
 
     # ---- what a person uses -----------------------------------------------------------------------------------------
 
@@ -145,6 +173,11 @@ class BaseCheckout:
     def columns(self) -> NodeViews[Column]:
         """The columns by name."""
         return NodeViews(self, "column")
+
+    @property
+    def arrays(self) -> NodeViews[Array]:
+        """The Zarr arrays by path, in all groups."""
+        return NodeViews(self, "array")
 
     def diff(self, other: str | Commit | BaseCheckout) -> Diff:
         """Compare with another state; always read as from this one to `other`.
@@ -162,6 +195,15 @@ class BaseCheckout:
 
     def _diff_side(self) -> DiffSide:
         raise TypeError("a checkout can be compared")  # both kinds of checkout define it
+
+    def missing(self) -> dict[str, int]:
+        """Return how many samples (or chunks of an array) are not in this repository's own bucket, by column or array.
+
+        Nodes of which everything is here are left out. No data is read; see :meth:`Repository.fetch_data`.
+        """
+        locality, nodes = self._session.locality, self.catalog_nodes
+        counts = {name: locality.count_missing(nodes[name].root, self.nodes)[0] for name in sorted(nodes)}
+        return {name: count for name, count in counts.items() if count}
 
     def __getitem__(self, key: Any) -> Any:
         """Return a column or array (``co["images"]``), a value (``co["images", "0001"]``), or a tuple of
@@ -181,10 +223,10 @@ class BaseCheckout:
         return isinstance(name, str) and name in self.catalog_nodes
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self.catalog_nodes))
+        return iter(shown(self.catalog_nodes))
 
     def __len__(self) -> int:
-        return len(self.catalog_nodes)
+        return len(shown(self.catalog_nodes))
 
     def __bool__(self) -> bool:
         return True
@@ -193,6 +235,7 @@ class BaseCheckout:
         rows = "".join(
             f"<tr><td>{html.escape(name)}</td><td>{node.type}</td><td>{node.count:,}</td></tr>"
             for name, node in sorted(self._catalog_nodes().items())
+            if not is_hidden(name)
         )
         return f"<table><tr><th>name</th><th>type</th><th>entries</th></tr>{rows}</table>"
 
@@ -204,9 +247,13 @@ class Checkout(BaseCheckout):
     its options and the commit (so a pickle holds ``storage_options``: treat it as you treat them).
     """
 
-    def __init__(self, repository: Repository, snapshot: Snapshot, branch: str | None) -> None:
+    def __init__(
+        self, repository: Repository, snapshot: Snapshot, branch: str | None, read_through: bool | None = None
+    ) -> None:
         self._repository = repository
         self._session = repository._session
+        self._read_through = read_through
+        self._chunks = self._session.reader(read_through)
         self._snapshot = snapshot
         self._branch = branch
         self._views = {}
@@ -219,6 +266,15 @@ class Checkout(BaseCheckout):
 
     def _diff_side(self) -> DiffSide:
         return DiffSide(self._snapshot.catalog, self._snapshot.commit.id)
+
+    def same_view(self, other: object) -> bool:
+        """Tell whether another checkout shows the same commit of the same repository (internal)."""
+        if self is other:
+            return True
+        if not isinstance(other, Checkout):
+            return False
+        mine, theirs = self._session, other._session
+        return (mine.marker.id, mine.url, self.commit) == (theirs.marker.id, theirs.url, other.commit)
 
     @property
     def commit(self) -> Commit:
@@ -259,10 +315,11 @@ class Checkout(BaseCheckout):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_checkout, (self._repository, self._snapshot.commit.id, self._branch)
+        through = self._read_through
+        return _open_checkout, (self._repository, self._snapshot.commit.id, self._branch, through)
 
     def __repr__(self) -> str:
-        names = ", ".join(sorted(self._snapshot.catalog.nodes)) or "nothing yet"
+        names = ", ".join(shown(self._snapshot.catalog.nodes)) or "nothing yet"
         branch = f" ({self._branch})" if self._branch else ""
         return f"<Checkout {self._snapshot.commit.id[:12]}{branch} of {self._session.url}: {names}>"
 
@@ -298,5 +355,7 @@ def side_of(session: Session, state: str | Commit | BaseCheckout) -> DiffSide:
     return DiffSide(snapshot.catalog, snapshot.commit.id)
 
 
-def _open_checkout(repository: Repository, commit_id: str, branch: str | None) -> Checkout:
-    return Checkout(repository, repository._session.snapshot_of(commit_id), branch)
+def _open_checkout(
+    repository: Repository, commit_id: str, branch: str | None, read_through: bool | None = None
+) -> Checkout:
+    return Checkout(repository, repository._session.snapshot_of(commit_id), branch, read_through)

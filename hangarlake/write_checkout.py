@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from hangarlake.arrays.stage import ArrayStage
+from hangarlake.arrays.views import WritableArrayViews, shown
 from hangarlake.authors import parse_author
-from hangarlake.checkout import BaseCheckout, NodeViews
+from hangarlake.checkout import BaseCheckout, NodeViews, ViewT
 from hangarlake.chunks.uploader import ChunkUploader
 from hangarlake.columns import Column, WritableColumn
 from hangarlake.columns.layout import ColumnLayout, check_encoding
 from hangarlake.columns.lookup import HotNodes
+from hangarlake.columns.nested import WritableNestedColumn
 from hangarlake.columns.samples import schema_of
 from hangarlake.columns.stage import ColumnStage
 from hangarlake.conflicts import conflict_of
@@ -31,9 +34,17 @@ from hangarlake.errors import (
     SchemaError,
 )
 from hangarlake.merging import Granularity, Resolve, merge_into
+from hangarlake.namespace import NodeTable
 from hangarlake.publish import Draft, Published, publish
 from hangarlake.records.canonical import canonical_json, digest
-from hangarlake.records.catalog import Catalog, CatalogNode, ColumnNode, ColumnSchema, check_node_name
+from hangarlake.records.catalog import (
+    Catalog,
+    CatalogNode,
+    ColumnNode,
+    ColumnSchema,
+    GroupNode,
+    check_node_name,
+)
 from hangarlake.records.merge import MergeResult, merge_catalogs
 from hangarlake.records.models import Author, Commit
 from hangarlake.records.movements import Movement
@@ -49,13 +60,13 @@ if TYPE_CHECKING:
 __all__ = ["WriteCheckout"]
 
 # Staged nodes beyond this are written to the staging file, so that ingest runs in bounded memory.
-_SPILL_BYTES = 64 << 20
+_SPILL_BYTES = 32 << 20
 # How often a commit is replayed on a branch that others keep moving. With jitter each attempt has a fair chance.
 _ATTEMPTS = 200
 _MAX_DELAY = 1.0
 
 
-class WriteCheckout(BaseCheckout):
+class WriteCheckout(WritableArrayViews, BaseCheckout):
     """The one writer of a branch in this working copy.
 
     What is changed is staged: durable after :meth:`flush` or :meth:`close`, visible to others after :meth:`commit`. May be
@@ -81,12 +92,12 @@ class WriteCheckout(BaseCheckout):
     def _adopt(self, base: Snapshot) -> None:
         """Begin from a commit, with nothing staged."""
         self._base = base
-        self._nodes: dict[str, CatalogNode] = dict(base.catalog.nodes)
+        self._nodes = NodeTable(base.catalog.nodes)
         self._attrs: dict[str, Any] = dict(base.catalog.attrs)
         self._inlined: dict[bytes, bytes] = dict(base.catalog.inlined)
         self._renames: dict[str, str] = {}
         self._parents: list[Commit] = []
-        self._stages: dict[str, ColumnStage] = {}
+        self._stages: dict[str, ColumnStage | ArrayStage] = {}
         self._views = {}
 
     def _resume(self) -> None:
@@ -98,7 +109,7 @@ class WriteCheckout(BaseCheckout):
         self._adopt(base)
         text = state.catalog["logical"]
         catalog = Catalog.parse(digest(text.encode()), text, state.catalog["physical"])
-        self._nodes, self._attrs = dict(catalog.nodes), dict(catalog.attrs)
+        self._nodes, self._attrs = NodeTable(catalog.nodes), dict(catalog.attrs)
         self._inlined |= {key: data for key, data in catalog.inlined.items() if data}
         self._session.nodes.add_inlined(base.catalog.decode_inlined())
         self._renames = dict(state.renames)
@@ -131,19 +142,26 @@ class WriteCheckout(BaseCheckout):
 
     def _make_view(self, name: str, node: Any) -> Any:
         if isinstance(node, ColumnNode):
-            return WritableColumn(self, name, self._stage, self._lock)
+            kind = WritableNestedColumn if node.schema.nested else WritableColumn
+            return kind(self, name, self._stage, self._lock)
         return super()._make_view(name, node)
 
     def _stage(self, name: str) -> ColumnStage:
         if self._closed:
             self._check_open()
         stage = self._stages.get(name)
-        if stage is None:
+        if not isinstance(stage, ColumnStage):
             node = self.column_node(name)
             layout = ColumnLayout.of(name, node.schema, node.encoding)
             stage = ColumnStage(name, node.schema, layout, node.root, self._staged, self._uploader, self._relieve)
             self._stages[name] = stage
         return stage
+
+    def _make_stage(self, name: str, root: NodeRef | None) -> ArrayStage:
+        return ArrayStage(name, root, self._staged, self._uploader, self._relieve)
+
+    def _forget_rename(self, name: str) -> None:
+        self._renames = {old: new for old, new in self._renames.items() if new != name}
 
     def _relieve(self) -> None:
         """Called after a column was folded: move nodes to the staging file when there are many."""
@@ -180,9 +198,14 @@ class WriteCheckout(BaseCheckout):
         return _Attributes(self)
 
     @property
-    def columns(self) -> WritableViews:
+    def columns(self) -> WritableViews[Column]:
         """The columns by name; ``del w.columns[name]`` removes one."""
         return WritableViews(self, "column")
+
+    @property
+    def arrays(self) -> WritableViews[WritableArray]:  # type: ignore[override]  # a mapping that items can be deleted from
+        """The Zarr arrays by path, in all groups; ``del w.arrays[path]`` removes one."""
+        return WritableViews(self, "array")
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Set one sample: ``w["images", "0001"] = image``."""
@@ -275,7 +298,7 @@ class WriteCheckout(BaseCheckout):
                 raise NodeExistsError(
                     f"{name!r} would lie below the {self._nodes[other].type} {other!r}; choose another name"
                 )
-        below = next((other for other in self._nodes if other.startswith(name + "/")), None)
+        below = self._nodes.first_below(name)
         if below is not None:
             raise NodeExistsError(f"{name!r} would lie above {below!r}; choose another name")
 
@@ -288,14 +311,14 @@ class WriteCheckout(BaseCheckout):
         """
         with self._lock:
             self._check_open()
-            gone = [n for n in self._nodes if n == name or n.startswith(f"{name}/")]
+            gone = [n for n in (name, *self._nodes.below(name)) if n in self._nodes]
             if not gone:
                 raise self.absent(name)
             for each in gone:
                 del self._nodes[each]
                 self._stages.pop(each, None)
                 self._views.pop(each, None)
-                self._renames = {old: new for old, new in self._renames.items() if new != each}
+                self._forget_rename(each)
 
     def rename(self, old: str, new: str) -> None:
         """Rename a column or array (or a group and everything in it): book-keeping alone, no data is touched.
@@ -306,7 +329,7 @@ class WriteCheckout(BaseCheckout):
         """
         with self._lock:
             self._check_open()
-            moving = [n for n in self._nodes if n == old or n.startswith(f"{old}/")]
+            moving = sorted(n for n in (old, *self._nodes.below(old)) if n in self._nodes)
             if not moving:
                 raise self.absent(old)
             if old == new:
@@ -332,6 +355,8 @@ class WriteCheckout(BaseCheckout):
                 self._renames.pop(first, None)
                 if first != target and first in self._base.catalog.nodes:
                     self._renames[first] = target
+            if any(not isinstance(node, ColumnNode) for node in held.values()):
+                self._add_groups(new)
 
     # ---- the working state ------------------------------------------------------------------------------------------
 
@@ -339,7 +364,7 @@ class WriteCheckout(BaseCheckout):
         """Return the catalog with everything staged folded into it; new roots are in `_staged`."""
         for name, stage in self._stages.items():
             node = self._nodes[name]
-            assert isinstance(node, ColumnNode)
+            assert not isinstance(node, GroupNode)
             root = stage.fold()
             before = self._base.catalog.nodes.get(name)
             if root and root.pack is None and before and before.root and before.root.id == root.id:
@@ -531,7 +556,7 @@ class WriteCheckout(BaseCheckout):
 
     def _take_merged(self, onto: Snapshot, head: Movement, result: MergeResult) -> None:
         self._base, self._head = onto, head
-        self._nodes, self._attrs = dict(result.catalog.nodes), dict(result.catalog.attrs)
+        self._nodes, self._attrs = NodeTable(result.catalog.nodes), dict(result.catalog.attrs)
         self._inlined = {**self._inlined, **result.catalog.inlined, **onto.catalog.inlined}
         self._renames = dict(result.renames[0])
         self._restage()
@@ -541,7 +566,7 @@ class WriteCheckout(BaseCheckout):
         for name in list(self._stages):
             node = self._nodes.get(name)
             stage = self._stages[name]
-            if isinstance(node, ColumnNode) and node.schema == stage.schema:
+            if node is not None and stage.matches(node):
                 stage.rebase(node.root)
             else:
                 del self._stages[name]
@@ -551,7 +576,7 @@ class WriteCheckout(BaseCheckout):
         """After a commit: go on from it, with nothing staged."""
         self._head, self._base = published.movement, published.snapshot
         catalog = published.snapshot.catalog
-        self._nodes, self._attrs = dict(catalog.nodes), dict(catalog.attrs)
+        self._nodes, self._attrs = NodeTable(catalog.nodes), dict(catalog.attrs)
         self._inlined = dict(catalog.inlined)
         self._renames, self._parents = {}, []
         self._restage()
@@ -617,15 +642,15 @@ class WriteCheckout(BaseCheckout):
     def __repr__(self) -> str:
         if self._closed:
             return f"<WriteCheckout of {self._branch!r}, closed>"
-        names = ", ".join(sorted(self._nodes)) or "nothing yet"
+        names = ", ".join(shown(self._nodes)) or "nothing yet"
         return f"<WriteCheckout of {self._branch!r} at {self._base.commit.id[:12]}, {self._session.url}: {names}>"
 
     def _repr_html_(self) -> str:
         return f"<p><b>WriteCheckout</b> {self._branch}</p>{self._table()}"
 
 
-class WritableViews(NodeViews[Column]):
-    """The columns of a write checkout by name."""
+class WritableViews(NodeViews[ViewT]):
+    """The columns or arrays of a write checkout by name."""
 
     def __delitem__(self, name: str) -> None:
         self[name]
@@ -637,14 +662,14 @@ class WritableViews(NodeViews[Column]):
 class _Current(Mapping[str, Any]):
     """The working catalog's nodes, with the roots of the stages that have been folded."""
 
-    def __init__(self, nodes: dict[str, CatalogNode], stages: dict[str, ColumnStage]) -> None:
+    def __init__(self, nodes: dict[str, CatalogNode], stages: Mapping[str, ColumnStage | ArrayStage]) -> None:
         self._nodes = nodes
         self._stages = stages
 
     def __getitem__(self, name: str) -> CatalogNode:
         node = self._nodes[name]
         stage = self._stages.get(name)
-        if stage is not None and isinstance(node, ColumnNode) and stage.root is not node.root:
+        if stage is not None and not isinstance(node, GroupNode) and stage.root is not node.root:
             return replace(node, root=stage.root)
         return node
 

@@ -1,0 +1,133 @@
+"""``zarr.json``: telling what it describes, and keeping it in a catalog exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from hangarlake.errors import SchemaError, UnsupportedFormatError
+from hangarlake.records.canonical import canonical_json
+from hangarlake.records.catalog import ArrayNode, GroupNode
+
+__all__ = ["group_metadata", "metadata_bytes", "parse_metadata", "restored", "storable", "with_attributes"]
+
+# Canonical JSON has no NaN and no infinities, but Python's JSON in attributes of real data has.
+_FLOAT = "__float__"
+_NAMES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_V2_NAMES = frozenset({".zarray", ".zgroup", ".zattrs", ".zmetadata"})
+
+
+def check_key(key: str) -> None:
+    """Refuse keys of Zarr v2 metadata.
+
+    Raises
+    ------
+    UnsupportedFormatError
+    """
+    if key.rpartition("/")[2] in _V2_NAMES:
+        raise UnsupportedFormatError(
+            f"{key!r} is metadata of Zarr v2; Hangarlake keeps Zarr v3: pass zarr_format=3, or copy the data into new arrays"
+        )
+
+
+def _named_float(value: float) -> str:
+    return "NaN" if value != value else ("Infinity" if value > 0 else "-Infinity")
+
+
+def storable(value: Any) -> Any:
+    """Return a JSON value with floats that canonical JSON lacks as ``{"__float__": "NaN"}``."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {_FLOAT: _named_float(value)}
+    if isinstance(value, Mapping):
+        return {key: storable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(each) for each in value]
+    return value
+
+
+def restored(value: Any) -> Any:
+    """Undo :func:`storable`; the result shares nothing with `value`."""
+    if isinstance(value, Mapping):
+        if len(value) == 1 and value.get(_FLOAT) in _NAMES:
+            return _NAMES[value[_FLOAT]]
+        return {key: restored(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [restored(each) for each in value]
+    return value
+
+
+def parse_metadata(data: bytes) -> ArrayNode | GroupNode | None:
+    """Return the node (without chunks) that a ``zarr.json`` describes, ``None`` where it describes none.
+
+    Raises
+    ------
+    SchemaError
+        If it cannot be kept: a string that is no valid Unicode, say.
+    UnsupportedFormatError
+        If it is of Zarr v2.
+    """
+    try:
+        metadata = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(metadata, dict):
+        return None
+    if metadata.get("zarr_format") == 2:
+        raise UnsupportedFormatError("this is metadata of Zarr v2; Hangarlake keeps Zarr v3: pass zarr_format=3")
+    kind = metadata.get("node_type")
+    if metadata.get("zarr_format") != 3 or kind not in ("array", "group"):
+        return None
+    if kind == "array" and not _is_array(metadata):
+        return None
+    if metadata.get("consolidated_metadata", ...) is None:
+        del metadata["consolidated_metadata"]
+    kept = storable(metadata)
+    try:
+        canonical_json(kept)
+    except ValueError as error:
+        raise SchemaError(f"the metadata {error}") from error
+    return ArrayNode(kept) if kind == "array" else GroupNode(kept)
+
+
+def _is_array(metadata: Mapping[str, Any]) -> bool:
+    shape = metadata.get("shape")
+    return (
+        isinstance(shape, list)
+        and all(type(n) is int and n >= 0 for n in shape)
+        and "data_type" in metadata
+        and isinstance(metadata.get("chunk_grid"), dict)
+        and isinstance(metadata.get("codecs"), list)
+    )
+
+
+def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
+    """Return the ``zarr.json`` of a node."""
+    text = json.dumps(metadata)
+    if _FLOAT in text:
+        text = json.dumps(restored(metadata))
+    return text.encode()
+
+
+def group_metadata(attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the metadata of a new group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": storable(dict(attributes or {}))}
+
+
+def with_attributes(metadata: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata with other attributes, which must be JSON.
+
+    Raises
+    ------
+    SchemaError
+        If they cannot be written as JSON, or JSON would change them.
+    """
+    kept = storable(attributes)
+    try:
+        same = json.loads(canonical_json(kept)) == kept
+    except ValueError as error:
+        raise SchemaError(f"the attributes {error}") from error
+    if not same:
+        raise SchemaError("the attributes: JSON would change a value (a key that is no string, say)")
+    return {**metadata, "attributes": kept}
