@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from hangarlake.chunks.packs import ChunkRef
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.errors import CorruptionError, DataNotLocalError, ObjectNotFoundError
 from hangarlake.records.canonical import is_id
+from hangarlake.records.entries import PENDING, Entries
 from hangarlake.records.locations import (
     LOCATIONS,
     SEGMENT_ROWS,
@@ -21,6 +25,8 @@ from hangarlake.records.locations import (
     encode_locations,
     location_key,
 )
+from hangarlake.records.node import NodeRef
+from hangarlake.records.tree import NodeSource, iter_leaves
 from hangarlake.storage.base import ObjectStore
 from hangarlake.storage.executors import map_io
 
@@ -144,6 +150,32 @@ class Locality:
         elif unknown:
             there = map_io(self._store.exists, unknown)
             self._present.update(key for key, present in zip(unknown, there, strict=True) if present)
+
+    def lacks(self, entries: Entries) -> npt.NDArray[np.bool_]:
+        """Tell of each entry of a tree whether a part of its data is not in this bucket, shape (n,). No data is read."""
+        table = entries.table
+        committed = np.flatnonzero(table.packs != PENDING).tolist()
+        absent = np.zeros(len(table), np.bool_)
+        absent[committed] = np.logical_not(self.holds([table.ref(row) for row in committed]))
+        before = np.concatenate([[0], np.cumsum(absent)])
+        first = entries.rows.astype(np.int64)
+        lacking: npt.NDArray[np.bool_] = before[first + entries.spans()] > before[first]
+        return lacking
+
+    def count_missing(self, root: NodeRef | None, source: NodeSource) -> tuple[int, int]:
+        """Return how many values of a tree have data that is not in this bucket, and how many bytes of chunks these lack."""
+        values = size = 0
+        seen: set[bytes] = set()
+        for leaf in iter_leaves(root, source):
+            lacking = self.lacks(leaf.entries)
+            if not lacking.any():
+                continue
+            values += int(lacking.sum())
+            wanted = leaf.entries.take(lacking).compact()
+            refs = [ref for ref in wanted.table.refs() if ref.digest not in seen]
+            size += sum(ref.length for ref, here in zip(refs, self.holds(refs), strict=True) if not here)
+            seen.update(ref.digest for ref in refs)
+        return values, size
 
     # ---- reading what is not where its tree says --------------------------------------------------------------------
 

@@ -37,12 +37,13 @@ from hangarlake.storage.executors import map_io
 from hangarlake.storage.probe import probe_create_if_absent
 from hangarlake.storage.redact import redact_url
 from hangarlake.storage.url import StoreLike, open_store
+from hangarlake.transfer.operations import TransferOperations
 from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["Repository"]
 
 
-class Repository(HistoryMethods):
+class Repository(HistoryMethods, TransferOperations):
     """A versioned repository of arrays under one bucket URL.
 
     Open one with :meth:`open` or make one with :meth:`create`. Thread-safe. It pickles to its URL and
@@ -50,8 +51,7 @@ class Repository(HistoryMethods):
     """
 
     def __init__(self, session: Session, reopen: tuple[Any, ...]) -> None:
-        self._session = session
-        self._reopen = reopen
+        super().__init__(session, reopen)
 
     # ---- creating and opening ---------------------------------------------------------------------------------------
 
@@ -125,8 +125,15 @@ class Repository(HistoryMethods):
         author: str | Author | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         allow_unsafe_store: bool = False,
+        read_through: bool = True,
     ) -> Repository:
-        """Open a repository; nothing is read beyond its marker. Parameters are those of :meth:`create`.
+        """Open a repository; nothing is read beyond its marker.
+
+        Parameters
+        ----------
+        read_through : bool
+            In a partial clone, read what is not here from the remote that has it; ``False`` raises ``DataNotLocalError``
+            instead. A checkout may decide otherwise. The other parameters are those of :meth:`create`.
 
         Raises
         ------
@@ -145,17 +152,26 @@ class Repository(HistoryMethods):
             )
         marker = Marker.parse(marker_data)
         session = Session(
-            store, marker, parse_author(author), cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
+            store,
+            marker,
+            parse_author(author),
+            cache_dir=cache_dir,
+            allow_unsafe_store=allow_unsafe_store,
+            read_through=read_through,
         )
         session.prefetched_hint = ("main", hint)
         return cls(session, (url, _options(storage_options), author, cache_dir, allow_unsafe_store))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, self._reopen
+        # Workers read through as this repository does, with the same options.
+        remotes = self._remotes.handed_in() if self._remotes is not None else {}
+        return _reopen, (*self._reopen, self._session.read_through, remotes)
 
     def close(self) -> None:
         """Finish what runs in the background and release connections. The repository may be used again."""
         self._session.close()
+        if self._remotes is not None:
+            self._remotes.close()
 
     def __enter__(self) -> Repository:
         return self
@@ -187,8 +203,8 @@ class Repository(HistoryMethods):
 
     @property
     def branches(self) -> Mapping[str, str]:
-        """All branches: name → commit id."""
-        return self._session.refs.branches()
+        """All branches: name → commit id; those of remotes (``origin/main``) as they were last seen."""
+        return {**self._session.tracking(), **self._session.refs.branches()}
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -261,7 +277,7 @@ class Repository(HistoryMethods):
 
     def _check_deletable(self, name: str, commit: str) -> None:
         others = {other: at for other, at in self.branches.items() if other != name}
-        if not others:
+        if not self._session.refs.branches().keys() - {name}:
             raise ValueError(f"{name!r} is the last branch; pass force=True to delete it all the same")
         graph = self._session.graph
         if not any(graph.is_ancestor(commit, at) for at in {*others.values(), *self.tags.values()}):
@@ -325,7 +341,14 @@ class Repository(HistoryMethods):
 
     # ---- views ------------------------------------------------------------------------------------------------------
 
-    def checkout(self, rev: str | Commit | None = None, *, write: bool = False, staging: str = "disk") -> Any:
+    def checkout(
+        self,
+        rev: str | Commit | None = None,
+        *,
+        write: bool = False,
+        staging: str = "disk",
+        read_through: bool | None = None,
+    ) -> Any:
         """Open a view of a commit, or the writer of a branch.
 
         Parameters
@@ -335,6 +358,8 @@ class Repository(HistoryMethods):
         write : bool
         staging : "disk" or "memory"
             ``"memory"`` keeps nothing on close and takes no lock: for short-lived and parallel jobs.
+        read_through : bool, optional
+            Whether data that is not here is read from a remote; by default as the repository was opened.
 
         Returns
         -------
@@ -352,7 +377,7 @@ class Repository(HistoryMethods):
             raise ValueError(f"staging is 'disk' or 'memory', not {staging!r}")
         if not write:
             snapshot, resolved = self._session.snapshot(rev)
-            return Checkout(self, snapshot, resolved.branch)
+            return Checkout(self, snapshot, resolved.branch, read_through)
         resolved = self._session.locate(rev)
         if resolved.branch is None or not isinstance(resolved.source, Movement):
             raise RevisionNotFoundError(
@@ -362,7 +387,9 @@ class Repository(HistoryMethods):
         place = self._open_staging(resolved.branch, staging)
         try:
             base = self._session.snapshot_of(resolved.commit, resolved.source)
-            return WriteCheckout(self, resolved.branch, resolved.source, base, place)
+            writer = WriteCheckout(self, resolved.branch, resolved.source, base, place)
+            writer._chunks = self._session.reader(read_through)
+            return writer
         except BaseException:
             place.close()
             raise
@@ -376,7 +403,7 @@ class Repository(HistoryMethods):
     def stats(self, rev: str | Commit | None = None) -> Stats:
         """Return how much a commit holds and how much the repository stores."""
         snapshot, _ = self._session.snapshot(rev)
-        return gather_stats(self._session, snapshot)
+        return gather_stats(self._session, snapshot, partial=bool(self.remotes))
 
 
 def _options(storage_options: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -401,20 +428,33 @@ _open_lock = threading.Lock()
 
 
 def _reopen(
-    url: Any, options: dict[str, Any] | None, author: Any, cache_dir: Any, allow_unsafe_store: bool
+    url: Any,
+    options: dict[str, Any] | None,
+    author: Any,
+    cache_dir: Any,
+    allow_unsafe_store: bool,
+    read_through: bool = True,
+    remotes: Mapping[str, Any] | None = None,
 ) -> Repository:
     """Open a pickled repository; a process that unpickles many views of one shares its connections and caches."""
 
     def fresh() -> Repository:
-        return Repository.open(
-            url, storage_options=options, author=author, cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
+        repository = Repository.open(
+            url,
+            storage_options=options,
+            author=author,
+            cache_dir=cache_dir,
+            allow_unsafe_store=allow_unsafe_store,
+            read_through=read_through,
         )
+        if remotes:
+            repository.remotes.take_over(remotes)
+        return repository
 
     if not isinstance(url, str):
         return fresh()
-    return _shared(
-        repr((os.getpid(), url, sorted((options or {}).items(), key=lambda kv: kv[0]), author, cache_dir)), fresh
-    )
+    settings = sorted((options or {}).items(), key=lambda kv: kv[0]), author, cache_dir, read_through, remotes
+    return _shared(repr((os.getpid(), url, settings)), fresh)
 
 
 def _shared(key: str, fresh: Callable[[], Repository]) -> Repository:

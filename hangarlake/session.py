@@ -106,6 +106,12 @@ class Session:
         place = hashlib.sha256(self.place.encode()).hexdigest()[:16]
         return cache_folder(self._cache_dir) / f"{self.marker.id}-{place}"
 
+    def sibling(self, store: ObjectStore, marker: Marker) -> Session:
+        """Return a session of another place, with the settings of this one."""
+        return Session(
+            store, marker, self._author, cache_dir=self._cache_dir, allow_unsafe_store=self.allow_unsafe_store
+        )
+
     @cached_property
     def place(self) -> str:
         """The URL without credentials; of a folder its absolute path, however it was typed."""

@@ -32,6 +32,8 @@ class Stats:
         Bytes of all data packs in the bucket, of all commits.
     packs : int
         Objects that hold data.
+    missing_samples, missing_bytes : int
+        In a clone: samples (and array chunks) of the commit whose data is not here, and the bytes of chunks that these lack.
     """
 
     commits: int
@@ -40,6 +42,8 @@ class Stats:
     logical_bytes: int
     stored_bytes: int
     packs: int
+    missing_samples: int = 0
+    missing_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""
@@ -50,8 +54,8 @@ class Stats:
         return f"<table>{rows}</table>"
 
 
-def gather_stats(session: Session, snapshot: Snapshot) -> Stats:
-    """Count, from records and one listing alone; no data is read."""
+def gather_stats(session: Session, snapshot: Snapshot, *, partial: bool = False) -> Stats:
+    """Count, from records and one listing alone; no data is read. What is missing is looked for where that may be: in a clone."""
     samples = logical = 0
     for node in snapshot.catalog.nodes.values():
         if isinstance(node, ColumnNode):
@@ -61,6 +65,10 @@ def gather_stats(session: Session, snapshot: Snapshot) -> Stats:
             leaves = iter_leaves(node.root, session.nodes)
             logical += sum(int(leaf.entries.table.lengths[leaf.entries.rows].sum()) for leaf in leaves)
     packs = list(session.store.list("packs/"))
+    missing = [0, 0]
+    for node in snapshot.catalog.nodes.values() if partial else ():
+        values, size = session.locality.count_missing(node.root, session.nodes)
+        missing = [missing[0] + values, missing[1] + size]
     return Stats(
         commits=sum(1 for _ in session.graph.log(snapshot.commit.id)),
         nodes=len(snapshot.catalog.nodes),
@@ -68,6 +76,8 @@ def gather_stats(session: Session, snapshot: Snapshot) -> Stats:
         logical_bytes=logical,
         stored_bytes=sum(info.size for info in packs),
         packs=len(packs),
+        missing_samples=missing[0],
+        missing_bytes=missing[1],
     )
 
 

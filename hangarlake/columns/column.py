@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.lazy import LazyArray
@@ -17,6 +18,7 @@ from hangarlake.columns.samples import describe
 from hangarlake.columns.scan import scan_tree
 from hangarlake.errors import ReadOnlyError, SampleNotFoundError, SchemaError
 from hangarlake.records.catalog import ColumnNode, ColumnSchema
+from hangarlake.records.entries import Entries
 from hangarlake.records.keys import FlatKey, decode_keys, encode_key, encode_keys
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import NodeSource, find, iter_leaves
@@ -41,6 +43,9 @@ class ColumnOwner(Protocol):
 
     @property
     def pending(self) -> PendingChunks | None: ...
+
+    def lacks(self, entries: Entries) -> npt.NDArray[np.bool_]:
+        """Tell of each entry whether a part of its data is not in this bucket."""
 
     def column_node(self, name: str) -> ColumnNode:
         """Return the column's node, or raise if the checkout is closed or the column gone."""
@@ -284,6 +289,20 @@ class Column(Mapping[Any, Any]):
         """Return the value digest of one sample, 40 hex digits, without reading its data."""
         leaf, i = self._place(key)
         return bytes(leaf.entries.digests[i]).hex()
+
+    def is_local(self, key: Any) -> bool:
+        """Tell whether all data of one sample is in this repository's own bucket; nothing of it is read.
+
+        In a partial clone the others are read through from a remote; :meth:`Repository.fetch_data` brings them here.
+
+        Raises
+        ------
+        SampleNotFoundError
+        """
+        whole = self.schema.nested and not isinstance(key, tuple)
+        places = [self._place((key, sub)) for sub in self[key]] if whole else [self._place(key)]
+        parts = [leaf.entries.take(slice(i, i + 1)).compact() for leaf, i in places]
+        return not self._owner.lacks(Entries.concat(parts)).any()
 
     def lazy(self, key: Any) -> LazyArray:
         """Return one ndarray sample of which only the chunks that a selection touches are read."""
