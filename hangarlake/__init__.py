@@ -37,6 +37,7 @@ from hangarlake.records.conflicts import Resolution
 from hangarlake.records.models import Author, Commit, RefEntry
 from hangarlake.repository import Repository
 from hangarlake.statistics import Stats
+from hangarlake.transfer import FetchResult, Progress, PushResult, Remote
 from hangarlake.write_checkout import WriteCheckout
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ __all__ = [
     "DataNotLocalError",
     "Diff",
     "EntryDiff",
+    "FetchResult",
     "HangarlakeError",
     "LazyArray",
     "MergeConflictError",
@@ -71,9 +73,12 @@ __all__ = [
     "NodeNotFoundError",
     "NothingToCommitError",
     "ObjectNotFoundError",
+    "Progress",
     "PushRejectedError",
+    "PushResult",
     "ReadOnlyError",
     "RefEntry",
+    "Remote",
     "Repository",
     "RepositoryExistsError",
     "RepositoryNotFoundError",
