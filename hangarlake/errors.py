@@ -22,6 +22,7 @@
     ├── CorruptionError           (OSError)             bytes are not what their name says
     ├── StorageError              (OSError)             the store failed
     │   ├── ObjectNotFoundError   (FileNotFoundError)   no object under a key
+    │   ├── ObjectTruncatedError                        an object ends before what was asked for
     │   └── UnsafeStoreError                            the store ignores «create if absent»
     └── UnsupportedFormatError                          a newer or foreign repository
 """
@@ -43,6 +44,7 @@ __all__ = [
     "NodeNotFoundError",
     "NothingToCommitError",
     "ObjectNotFoundError",
+    "ObjectTruncatedError",
     "PushRejectedError",
     "ReadOnlyError",
     "RepositoryExistsError",
@@ -167,6 +169,10 @@ class StorageError(HangarlakeError, OSError):
 
 class ObjectNotFoundError(StorageError, FileNotFoundError):
     """No object under a key. (Internal to stores and records; views turn it into something that names more.)"""
+
+
+class ObjectTruncatedError(StorageError):
+    """An object ends before the bytes that were asked for. (Internal to stores, like ObjectNotFoundError.)"""
 
 
 class UnsafeStoreError(StorageError):

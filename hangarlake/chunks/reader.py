@@ -12,7 +12,13 @@ import numpy as np
 from hangarlake.chunks.codecs import decode_chunk
 from hangarlake.chunks.digests import BytesLike, blake3_160
 from hangarlake.chunks.packs import ChunkRef, describe_ref
-from hangarlake.errors import CorruptionError, DataNotLocalError, ObjectNotFoundError, UnsupportedFormatError
+from hangarlake.errors import (
+    CorruptionError,
+    DataNotLocalError,
+    ObjectNotFoundError,
+    ObjectTruncatedError,
+    UnsupportedFormatError,
+)
 from hangarlake.storage import ByteRange, cpu_count, cpu_pool
 
 if TYPE_CHECKING:
@@ -155,6 +161,8 @@ class ChunkReader:
                 found = self.store.get_range(ref.key, ref.offset, ref.length)
             except ObjectNotFoundError as error:
                 found = self._from_elsewhere([ref], [label], error)[0]
+            except ObjectTruncatedError as error:
+                raise _cut_short(ref, label) from error
             _verify(ref, found, label)
             if self.disk is not None:
                 self.disk.put(ref.digest, found)
@@ -372,6 +380,12 @@ class ChunkReader:
     ) -> None:
         try:
             buffers = self.store.get_ranges(ranges)
+        except ObjectTruncatedError as error:
+            if len(ranges) == 1:
+                raise _cut_short(refs[members[0][0]], label(members[0][-1])) from error
+            for item, group in zip(ranges, members, strict=True):
+                self._fetch_ranges(refs, [item], [group], deliver, label)
+            return
         except ObjectNotFoundError as error:
             if len({item.key for item in ranges}) > 1:
                 # Which one is not there? Ask object by object.
@@ -439,6 +453,13 @@ def _plausible(ref: ChunkRef, nbytes: int) -> bool:
 
 def _implausible(ref: ChunkRef, label: str) -> CorruptionError:
     return CorruptionError(f"{describe_ref(ref)} is said to have {ref.length:,} bytes, which cannot be{_for(label)}")
+
+
+def _cut_short(ref: ChunkRef, label: str) -> CorruptionError:
+    return CorruptionError(
+        f"{ref.key} is cut short: it ends before the chunk at offset {ref.offset}{_for(label)}; "
+        "restore the object from a clone or a backup"
+    )
 
 
 def _verify(ref: ChunkRef, data: BytesLike, label: str) -> None:

@@ -43,7 +43,8 @@ class ChunkUploader:
         self._builder = PackBuilder()
         self._pending: dict[bytes, PendingChunk] = {}
         self._unpacked: dict[bytes, PendingChunk] = {}
-        self._flying: deque[tuple[Future[None], str, bytes, list[bytes]]] = deque()
+        # What is on its way (None in place of an upload that failed and is to be repeated).
+        self._flying: deque[tuple[Future[None] | None, str, bytes, list[bytes]]] = deque()
         self._flying_bytes = 0
         self._lock = threading.RLock()
         # Where chunks lie: digest → reference. Chunks appear here as soon as their pack is sealed.
@@ -117,15 +118,15 @@ class ChunkUploader:
             self._land()
 
     def _land(self) -> None:
-        """Wait for the oldest upload."""
-        future, key, data, digests = self._flying.popleft()
+        """Wait for the oldest upload, or repeat it if it had failed."""
+        flight, key, data, digests = self._flying.popleft()
         try:
-            future.result()
+            if flight is None:
+                self._store.put(key, data)
+            else:
+                flight.result()
         except BaseException:
-            # Kept at the end of the queue, to be sent again.
-            retry: Future[None] = Future()
-            retry.set_exception(_Unsent())
-            self._flying.append((retry, key, data, digests))
+            self._flying.append((None, key, data, digests))
             raise
         self._landed(data, digests)
 
@@ -146,13 +147,7 @@ class ChunkUploader:
             if seal:
                 self.seal()
             for _ in range(len(self._flying)):
-                future, key, data, digests = self._flying[0]
-                if future.done() and isinstance(future.exception(), _Unsent):
-                    self._store.put(key, data)
-                    self._flying.popleft()
-                    self._landed(data, digests)
-                else:
-                    self._land()
+                self._land()
 
     def forget(self) -> None:
         """Drop what is pending, after a reset. Uploads under way end by themselves; what they leave is garbage."""
@@ -164,6 +159,3 @@ class ChunkUploader:
             self._flying_bytes = 0
             self.places = {}
 
-
-class _Unsent(Exception):
-    """Marks an upload that failed and waits to be tried again."""

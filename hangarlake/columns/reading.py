@@ -17,7 +17,7 @@ from hangarlake.chunks.reader import ChunkReader, ChunkRequest
 from hangarlake.chunks.uploader import PendingChunk
 from hangarlake.columns.lookup import HotLeaf, Place
 from hangarlake.columns.samples import restore
-from hangarlake.errors import CorruptionError
+from hangarlake.errors import CorruptionError, ObjectNotFoundError
 from hangarlake.records.catalog import ColumnSchema
 from hangarlake.records.entries import PENDING, Entries
 from hangarlake.records.keys import decode_key
@@ -124,7 +124,7 @@ class SampleReader:
         request = self._request(entries, row)
         chunk = self._in_memory(request)
         if chunk is None:
-            chunk = self._chunks.read_one(request, label=self._label(entries, i))
+            chunk = self._read_one(request, self._label(entries, i))
         return restore(self.schema, self._cut(chunk, encoding.layout, start, shape, entries, i))
 
     def _cut(
@@ -150,7 +150,7 @@ class SampleReader:
             request = self._request(entries, int(entries.rows[i]))
             chunk = self._in_memory(request)
             if chunk is None:
-                chunk = self._chunks.read_one(request, label=self._label(entries, i))
+                chunk = self._read_one(request, self._label(entries, i))
             whole = self._cut(chunk, encoding.layout, int(entries.index[i]), shape, entries, i)
             return np.asarray(whole[selection]).copy()
         touched = chunks_touched(shape, encoding.chunk_shape, selection)
@@ -184,7 +184,7 @@ class SampleReader:
         if chunk is None:
             chunk = self._in_memory(request)
             if chunk is None:
-                chunk = self._chunks.read_one(request, label=self._label(leaf.entries, i))
+                chunk = self._read_one(request, self._label(leaf.entries, i))
         shape = self._shape_of(leaf.entries, i)
         return restore(self.schema, self._cut(chunk, layout, leaf.index[i], shape, leaf.entries, i))
 
@@ -267,6 +267,26 @@ class SampleReader:
         *,
         into: Callable[[int], npt.NDArray[Any] | None] | None = None,
         cache: bool = True,
+    ) -> None:
+        try:
+            self._read_chunks(requests, place, describe, into=into, cache=cache)
+        except ObjectNotFoundError as error:
+            raise _gone(error) from error
+
+    def _read_one(self, request: ChunkRequest, label: str) -> npt.NDArray[Any]:
+        try:
+            return self._chunks.read_one(request, label=label)
+        except ObjectNotFoundError as error:
+            raise _gone(error) from error
+
+    def _read_chunks(
+        self,
+        requests: list[ChunkRequest],
+        place: Callable[[int, npt.NDArray[Any]], None],
+        describe: Callable[[int], str],
+        *,
+        into: Callable[[int], npt.NDArray[Any] | None] | None,
+        cache: bool,
     ) -> None:
         if self._pending is None:
             self._chunks.read(requests, place, into=into, cache=cache, describe=describe)
@@ -398,6 +418,10 @@ class SampleReader:
                 requests.append(self._request(entries, first + k, k, shape))
                 pieces.append((i, region))
         return pieces
+
+
+def _gone(error: ObjectNotFoundError) -> CorruptionError:
+    return CorruptionError(f"{error}; fetch the object from a clone that has it, or run verify")
 
 
 class _Plan:

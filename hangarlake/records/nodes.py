@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
-from hangarlake.errors import CorruptionError
+from hangarlake.errors import CorruptionError, ObjectNotFoundError, ObjectTruncatedError
 from hangarlake.records.node import Inner, Node, NodeRef, decode_node
 from hangarlake.storage.base import ByteRange, ObjectStore
 
@@ -41,9 +41,7 @@ class NodeStore:
         Raises
         ------
         CorruptionError
-            If a node's bytes are not what its id says.
-        ObjectNotFoundError
-            If a tree pack is gone.
+            If a node's bytes are not what its id says, or a tree pack is gone.
         """
         out: list[Node | None] = [None] * len(refs)
         missing: dict[bytes, NodeRef] = {}
@@ -92,7 +90,11 @@ class NodeStore:
             first = group[0].offset
             ranges.append(ByteRange(group[0].key, first, max(r.offset + r.length for r in group) - first))
         nodes: dict[bytes, Node] = {}
-        for group, data in zip(groups, self._store.get_ranges(ranges), strict=True):
+        try:
+            fetched = self._store.get_ranges(ranges)
+        except (ObjectNotFoundError, ObjectTruncatedError) as error:
+            raise CorruptionError(f"a tree pack is damaged: {error}; restore it from a clone, or run verify") from error
+        for group, data in zip(groups, fetched, strict=True):
             view = memoryview(data)
             first = group[0].offset
             for ref in group:

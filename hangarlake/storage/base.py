@@ -91,7 +91,7 @@ class ObjectStore(ABC):
         """Return the bytes of each range, in order; concurrently where the store gains from that.
 
         The caller coalesces; an implementation does one request per range. An answer that is shorter than asked for
-        (the object ends early) raises ``StorageError``; an answer with the whole object (status 200 instead of 206) is
+        (the object ends early) raises ``ObjectTruncatedError``; an answer with the whole object (status 200 instead of 206) is
         sliced. Zero-length ranges return ``b""`` without a request.
         """
 

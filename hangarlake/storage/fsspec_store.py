@@ -14,12 +14,20 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from hangarlake.errors import ObjectNotFoundError, StorageError
+from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
 from hangarlake.storage.base import ObjectInfo, ObjectStore
 from hangarlake.storage.executors import map_io
 from hangarlake.storage.keys import check_key, check_prefix, next_parts
 from hangarlake.storage.redact import redact_text, redact_url, secrets_of
-from hangarlake.storage.retry import RetryPolicy, is_absent, is_conflict, is_missing_bucket, is_present, is_transient
+from hangarlake.storage.retry import (
+    RetryPolicy,
+    codes_of,
+    is_absent,
+    is_conflict,
+    is_missing_bucket,
+    is_present,
+    is_transient,
+)
 
 if TYPE_CHECKING:
     import builtins
@@ -160,7 +168,7 @@ class FsspecStore(ObjectStore):
         if len(data) >= end and len(data) > item.length:
             # A server without ranges answers 200 and the whole object.
             return memoryview(data)[item.start : end]
-        raise StorageError(
+        raise ObjectTruncatedError(
             f"{item.key} in {self.url} ends early: {item.length} bytes were asked for from {item.start}, "
             f"and {len(data)} came."
         )
@@ -366,6 +374,8 @@ class FsspecStore(ObjectStore):
             ) from error
         if is_absent(error):
             raise ObjectNotFoundError(f"There is no object {key} in {self.url}.") from error
+        if verb == "read" and not {"416", "InvalidRange"}.isdisjoint(codes_of(error)):
+            raise ObjectTruncatedError(f"{key} in {self.url} ends before the range that was asked for.") from error
         if isinstance(error, NotImplementedError):
             raise StorageError(f"Cannot {verb} {key} in {self.url}: this kind of store cannot do that.") from error
         text = redact_text(f"{type(error).__name__}: {error}", self._secrets)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from hangarlake.errors import ObjectNotFoundError, StorageError, UnsafeStoreError
+from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError, UnsafeStoreError
 from hangarlake.storage._rename import RenameUnsupportedError, rename_new
 from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore
 from hangarlake.storage.keys import check_key, check_prefix
@@ -139,7 +139,7 @@ class LocalStore(ObjectStore):
                 raise
             self._fail("read", key, error)
         if received < length:
-            raise StorageError(
+            raise ObjectTruncatedError(
                 f"{key} in {self.url} ends early: {length} bytes were asked for from {start}, and there are {received}."
             )
         return b"".join(parts)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
-from hangarlake.errors import ObjectNotFoundError, StorageError
+from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
 from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore
 from hangarlake.storage.keys import check_key, check_prefix, next_parts
 
@@ -82,8 +82,10 @@ class MemoryStore(ObjectStore):
         if length == 0:
             return b""
         data = self.get(key)
-        if start < 0 or length < 0 or start + length > len(data):
-            raise StorageError(f"{key} in {self.url} has {len(data)} bytes; cannot read {length} from {start}.")
+        if start < 0 or length < 0:
+            raise StorageError(f"{length} bytes from {start} are not a range of bytes.")
+        if start + length > len(data):
+            raise ObjectTruncatedError(f"{key} in {self.url} has {len(data)} bytes; cannot read {length} from {start}.")
         return data if length == len(data) else data[start : start + length]
 
     def put(self, key: str, data: Buffer) -> None:

@@ -12,7 +12,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PermissionDeniedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from hangarlake.errors import ObjectNotFoundError, StorageError
+from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
 from hangarlake.storage.base import ObjectInfo, ObjectStore
 from hangarlake.storage.cloud import translate
 from hangarlake.storage.executors import map_io
@@ -96,7 +96,7 @@ class ObstoreStore(ObjectStore):
         check_key(item.key)
         data: Buffer = self._call("read", item.key, lambda: self._request(item))
         if len(data) != item.length:
-            raise StorageError(
+            raise ObjectTruncatedError(
                 f"{item.key} in {self.url} ends early: {item.length} bytes were asked for from {item.start}, "
                 f"and {len(data)} came."
             )
@@ -238,6 +238,8 @@ class ObstoreStore(ObjectStore):
             ) from error
         if isinstance(error, FileNotFoundError | NotFoundError):
             raise ObjectNotFoundError(f"There is no object {key} in {self.url}.") from error
+        if verb == "read" and _status(error) == 416:
+            raise ObjectTruncatedError(f"{key} in {self.url} ends before the range that was asked for.") from error
         if isinstance(error, _UndecidedError):
             text = "the server is busy with other requests for this object"
         elif isinstance(error, PermissionDeniedError | PermissionError):
