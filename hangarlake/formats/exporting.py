@@ -123,7 +123,7 @@ def export_column(
 
 def _all_keys(column: Column) -> Iterator[Key]:
     for key in column:
-        if column.nested and not isinstance(key, tuple):
+        if column.nested:
             yield from ((key, sub) for sub in column[key])
         else:
             yield key

@@ -17,6 +17,7 @@ from hangarlake.formats.base import Format, Member, format_for, formats
 from hangarlake.formats.names import Key, key_of_name, nested_key_of_name, split_nested
 
 if TYPE_CHECKING:
+    from hangarlake.columns.column import Column
     from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["ImportOptions", "ImportResult", "SourceFile", "find_files", "import_columns", "import_samples"]
@@ -260,7 +261,7 @@ def _stage(
             _create(writer, name, first[1], options)
         samples = chain([first], samples)
     column = writer.columns[name]
-    length = len(column)
+    length = _count(column)
     try:
         with place.named():
             column.update(samples)
@@ -268,7 +269,12 @@ def _stage(
         if created:
             writer.remove(name)
         raise
-    return ImportResult((name,), (name,) if created else (), place.samples - before, len(column) - length)
+    return ImportResult((name,), (name,) if created else (), place.samples - before, _count(column) - length)
+
+
+def _count(column: Column) -> int:
+    """Return the number of values: in a nested column a sample holds several."""
+    return sum(len(column[sample]) for sample in column) if column.nested else len(column)
 
 
 def _members(file: SourceFile, place: _Place) -> Iterator[Member]:

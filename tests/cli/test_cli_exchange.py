@@ -36,6 +36,7 @@ def test_import_of_a_sample_into_a_nested_column(run: Run, repo: Path, images: o
     args = ["import", "images/01.npy", "--column", "x", "--create", "--nested", "--key", "cat", "--sub", "left"]
     assert run(*args).status == 0
     run("commit", "-m", "x")
+    assert run("show", "--column", "x", "--key", "cat", "--json").json["subs"] == ["left"]
     assert run("show", "--column", "x", "--key", "cat", "--sub", "left", "--json").json["shape"] == [4, 4]
 
 

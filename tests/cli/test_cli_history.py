@@ -55,10 +55,22 @@ def test_log_lists_commits_newest_first(run: Run, committed: str) -> None:
     assert run("log", "--oneline").out.splitlines()[0] == f"{committed[:12]} Add images"
 
 
-def test_show_tells_a_commit(run: Run, committed: str) -> None:
+def test_log_of_a_column_and_of_a_sample(run: Run, committed: str) -> None:
+    np.save("01.npy", np.full((4, 4), 9, np.uint8))
+    run("import", "01.npy", "--column", "images")
+    changed = run("commit", "-m", "Change one", "--json").json["id"]
+    run("commit", "--allow-empty", "-m", "Nothing")
+    assert [c["id"] for c in run("log", "--column", "images", "--json").json] == [changed, committed]
+    assert [c["id"] for c in run("log", "--column", "images", "--key", "00", "--json").json] == [committed]
+    assert [c["id"] for c in run("log", "--column", "images", "--key", "01", "--json").json] == [changed, committed]
+    one_line(run("log", "--key", "01"), 2)
+
+
+def test_show_tells_a_commit_and_what_it_changed(run: Run, committed: str) -> None:
     text = run("show").out
     assert f"commit {committed}" in text
     assert "    Add images" in text
+    assert "3 samples" in text.partition("Add images")[2]
     assert run("show", committed[:8], "--json").json["id"] == committed
 
 

@@ -32,8 +32,9 @@ AIDS = "testing"
 MAY_USE_AIDS = {"cli"}
 # Packages and modules that are the views: what a person holds.
 VIEWS = {"arrays", "columns"}
-# The façade hands over to what works on whole repositories; everything else keeps to the levels.
-FACADE = {("repository", "transfer"), ("repository", "upkeep"), ("checkout", "transfer")}
+# Methods of the views that hand over at once to what is built on them (`Repository.push`, `Array.to_dask`); everything else keeps to
+# the levels.
+FACADE = {("repository", "transfer"), ("repository", "upkeep"), ("checkout", "transfer"), ("arrays", "integrations")}
 
 
 def unit_of(module: str) -> str:
