@@ -92,7 +92,7 @@ def info(ctx: typer.Context, as_json: Json = False) -> None:
             columns = [
                 {"name": name, "kind": column.kind, "samples": len(column)} for name, column in view.columns.items()
             ]
-            arrays = [name for name in view if name not in view.columns]
+            arrays = list(view.arrays)
     url = invocation.redact(repo.url)
     if as_json:
         print_json(
