@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hangarlake.arrays.array import Array
-from hangarlake.arrays.views import ArrayViews, shown
+from hangarlake.arrays.views import ArrayViews, listed, shown
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.column import Column
 from hangarlake.columns.lookup import HotNodes
@@ -319,7 +319,7 @@ class Checkout(BaseCheckout):
         return _open_checkout, (self._repository, self._snapshot.commit.id, self._branch, through)
 
     def __repr__(self) -> str:
-        names = ", ".join(shown(self._snapshot.catalog.nodes)) or "nothing yet"
+        names = listed(self._snapshot.catalog.nodes)
         branch = f" ({self._branch})" if self._branch else ""
         return f"<Checkout {self._snapshot.commit.id[:12]}{branch} of {self._session.url}: {names}>"
 

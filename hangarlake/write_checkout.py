@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from hangarlake.arrays.stage import ArrayStage
-from hangarlake.arrays.views import WritableArrayViews, shown
+from hangarlake.arrays.views import WritableArrayViews, listed
 from hangarlake.authors import parse_author
 from hangarlake.checkout import BaseCheckout, NodeViews, ViewT
 from hangarlake.chunks.uploader import ChunkUploader
@@ -642,7 +642,7 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
     def __repr__(self) -> str:
         if self._closed:
             return f"<WriteCheckout of {self._branch!r}, closed>"
-        names = ", ".join(shown(self._nodes)) or "nothing yet"
+        names = listed(self._nodes)
         return f"<WriteCheckout of {self._branch!r} at {self._base.commit.id[:12]}, {self._session.url}: {names}>"
 
     def _repr_html_(self) -> str:

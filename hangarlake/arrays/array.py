@@ -402,28 +402,27 @@ class WritableArray(Array):
         if layout.inner_shape is None or layout.encoding is None:
             self.to_zarr().oindex[selection] = value
             return
-        positions = _positions(selection, layout.shape)
+        parts = _orthogonal(selection, layout.ndim)
+        positions = [np.atleast_1d(np.arange(n)[part]) for part, n in zip(parts, layout.shape, strict=True)]
         if not all(len(p) for p in positions):
             return
         box = tuple(slice(int(p.min()), int(p.max()) + 1) for p in positions)
         held = np.asarray(self[box])
-        given = selection if isinstance(selection, tuple) else (selection,)
-        gone = [i for i, part in enumerate(given) if isinstance(part, int | np.integer)] if Ellipsis not in given else []
         values = np.asarray(value)
+        gone = tuple(i for i, part in enumerate(parts) if isinstance(part, int | np.integer))
         if values.ndim and gone:
-            values = np.expand_dims(values, tuple(gone))
+            values = np.expand_dims(values, gone)
         held[np.ix_(*(p - p.min() for p in positions))] = values
         self[box] = held
 
 
-def _positions(selection: Any, shape: tuple[int, ...]) -> list[npt.NDArray[np.int64]]:
-    """Return the indices along each axis that an orthogonal selection selects."""
-    given = list(selection) if isinstance(selection, tuple) else [selection]
-    if any(part is Ellipsis for part in given):
-        at = next(i for i, part in enumerate(given) if part is Ellipsis)
-        given[at : at + 1] = [slice(None)] * (len(shape) - len(given) + 1)
-    given += [slice(None)] * (len(shape) - len(given))
-    return [np.atleast_1d(np.arange(n)[part]) for part, n in zip(given, shape, strict=True)]
+def _orthogonal(selection: Any, ndim: int) -> list[Any]:
+    """Return an orthogonal selection with one part for each axis."""
+    parts = list(selection) if isinstance(selection, tuple) else [selection]
+    dots = [i for i, part in enumerate(parts) if part is Ellipsis]
+    if dots:
+        parts[dots[0] : dots[0] + 1] = [slice(None)] * (ndim - len(parts) + 1)
+    return parts + [slice(None)] * (ndim - len(parts))
 
 
 def _open_array(owner: ArrayViewOwner, name: str) -> Array:

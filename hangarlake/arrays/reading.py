@@ -263,7 +263,7 @@ def read_region(owner: ArrayOwner, name: str, layout: ArrayLayout, selection: An
         part = parts[i]
         if not part.whole:
             return None
-        target = out[part.put]
+        target = out[(*part.put, ...)]
         return target if target.shape == chunk_shape and target.flags.c_contiguous else None
 
     # Of a large result, chunks go straight to their place; small ones are worth keeping in the cache.

@@ -172,8 +172,9 @@ class HangarlakeStore(Store):
         return size
 
     async def getsize_prefix(self, prefix: str) -> int:
-        """Return the bytes of all values whose keys start with a prefix, without reading any."""
-        return await _in_thread(lambda: self._core.size_prefix(prefix))
+        """Return the bytes of all values below a path, without reading any."""
+        path = prefix.strip("/")
+        return await _in_thread(lambda: self._core.size_prefix(f"{path}/" if path else ""))
 
     async def _run(self, function: Callable[[], T]) -> T:
         if not self._is_open:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from hangarlake.arrays.store import HangarlakeStore
 
-__all__ = ["ArrayViews", "WritableArrayViews", "check_path", "node_name"]
+__all__ = ["ArrayViews", "WritableArrayViews", "check_path", "listed", "node_name", "shown"]
 
+# Names in the text that stands for a checkout.
+_LISTED = 12
 _NOTHING: Mapping[bytes, StagedChunk] = MappingProxyType({})
 
 
@@ -373,3 +375,9 @@ def _checked_attributes(name: str, attributes: Mapping[str, Any] | None) -> dict
 def shown(nodes: Mapping[str, CatalogNode]) -> list[str]:
     """Return the names of all nodes that a person is shown, sorted."""
     return sorted(n for n, node in nodes.items() if not is_hidden(n) and not (n == ROOT and isinstance(node, GroupNode)))
+
+
+def listed(nodes: Mapping[str, CatalogNode]) -> str:
+    """Return the first names of nodes as a text."""
+    names = shown(nodes)
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "") or "nothing yet"

@@ -131,7 +131,7 @@ def _encode(
 ) -> _Encoded:
     assert layout.encoding is not None
     assert layout.chunk_shape is not None
-    given = values[part.put]
+    given = values[(*part.put, ...)]
     if chunk is not None:
         chunk[part.take] = given
     elif given.size == _size(layout.chunk_shape):
