@@ -7,6 +7,7 @@ lock beside the file admits one writer; it dies with its process, so there is ne
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sqlite3
@@ -108,7 +109,7 @@ class Staging:
         self._lock = FileLock(path.with_suffix(".lock"), thread_local=False)
         self._holder = path.with_suffix(".pid")
         try:
-            self._lock.acquire(timeout=0)
+            self._acquire()
         except Timeout:
             pid = self._pid()
             raise WriterLockedError(
@@ -120,6 +121,15 @@ class Staging:
         self._db: sqlite3.Connection | None = None
         # Whether the file may hold anything: a commit of a writer that never flushed has nothing to clear.
         self._used = path.exists()
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            if self._pid() != os.getpid():
+                raise
+            gc.collect()  # a writer that was dropped without being closed gives its lock back
+            self._lock.acquire(timeout=0)
 
     def _pid(self) -> int | None:
         try:
@@ -208,7 +218,7 @@ class Staging:
     def keep_nodes(self, nodes: Iterable[Node]) -> None:
         """Write nodes aside without making them part of the state: to free memory."""
         with self._transaction() as db:
-            db.executemany("insert or ignore into nodes values (?, ?)", ((n.id, _encoded(n)) for n in nodes))
+            db.executemany("insert or replace into nodes values (?, ?)", ((n.id, _encoded(n)) for n in nodes))
 
     def save(
         self,
@@ -233,7 +243,7 @@ class Staging:
             {"base": state.base, "catalog": state.catalog, "renames": state.renames, "parents": state.parents}
         )
         with self._transaction() as db:
-            db.executemany("insert or ignore into nodes values (?, ?)", ((n.id, _encoded(n)) for n in nodes))
+            db.executemany("insert or replace into nodes values (?, ?)", ((n.id, _encoded(n)) for n in nodes))
             db.execute("delete from chunks where data is not null")
             db.executemany(
                 "insert or replace into chunks values (?, ?, ?, ?, null, null, null)",

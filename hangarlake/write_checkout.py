@@ -105,10 +105,14 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
         state = self._staging.load()
         if state is None or not isinstance(self._staging, Staging):
             return
-        base = self._session.snapshot_of(state.base)
-        self._adopt(base)
         text = state.catalog["logical"]
         catalog = Catalog.parse(digest(text.encode()), text, state.catalog["physical"])
+        if catalog.id == self._base.catalog.id and not state.parents:
+            # Its commit was published, and the writer died before it could forget what it had staged.
+            self._staging.clear()
+            return
+        base = self._session.snapshot_of(state.base)
+        self._adopt(base)
         self._nodes, self._attrs = NodeTable(catalog.nodes), dict(catalog.attrs)
         self._inlined |= {key: data for key, data in catalog.inlined.items() if data}
         self._session.nodes.add_inlined(base.catalog.decode_inlined())
@@ -409,7 +413,7 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
         self._staging.save(state, nodes, self._uploader.unpacked(), self._uploader.places.values())
 
     def reset(self, nodes: Iterable[str] | str | None = None) -> None:
-        """Drop what is staged: everything, or the changes of some columns and arrays.
+        """Drop what is staged: everything, to go on from where the branch stands now, or the changes of some columns and arrays.
 
         Raises
         ------
@@ -419,8 +423,13 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
         with self._lock:
             self._check_open()
             if nodes is None:
+                head = self._session.refs.head(self._branch)
+                base = self._base
+                if head is not None and head.commit is not None:
+                    base = self._session.snapshot_of(head.commit, head)
+                    self._head = head
                 self._forget()
-                self._adopt(self._base)
+                self._adopt(base)
             else:
                 for name in [nodes] if isinstance(nodes, str) else list(nodes):
                     self._reset_node(name)
@@ -429,6 +438,7 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
 
     def _forget(self) -> None:
         self._staged.clear()
+        self._hot = HotNodes(self._staged)  # nodes with the same ids may come again, and lie elsewhere then
         self._uploader.forget()
         self._staging.clear()
 
@@ -487,14 +497,23 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
                     f"nothing is staged on {self._branch!r}; change something first, or pass allow_empty=True"
                 )
             by = parse_author(author) or self._session.author
-            return self._commit(working, message, by, rebase=rebase)
+            return self._commit(working, message, by, rebase=rebase, allow_empty=allow_empty)
 
     def _commit(
-        self, working: Catalog, message: str, author: Author, *, rebase: bool, operation: str = "commit"
+        self,
+        working: Catalog,
+        message: str,
+        author: Author,
+        *,
+        rebase: bool,
+        operation: str = "commit",
+        allow_empty: bool = True,
     ) -> Commit:
         if self._head.commit != self._base.commit.id:
             # Resumed changes are relative to the commit at which they were begun.
             working = self._replay(self._head, working, rebase=rebase)
+            if working.id == self._base.catalog.id and not self._renames and not self._parents and not allow_empty:
+                raise NothingToCommitError(f"what was staged on {self._branch!r} has been committed already")
         for attempt in range(_ATTEMPTS):
             draft = Draft(
                 [self._base.commit, *self._parents],
