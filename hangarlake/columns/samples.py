@@ -144,7 +144,14 @@ def _check_ndarray(name: str, schema: ColumnSchema, key: object, value: Any) -> 
     _check_shape(name, schema, key, array.shape, given)
     if isinstance(value, list | tuple | str | bytes):
         _check_made(name, schema, key, value, array)
-    return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+    return _plain_bools(np.ascontiguousarray(array, dtype=dtype).reshape(array.shape))
+
+
+def _plain_bools(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Make every true element the byte 1: a view of other memory may hold other bytes, and would be equal but digest differently."""
+    if array.dtype.kind != "b" or not array.size or array.reshape(-1).view(np.uint8).max() <= 1:
+        return array
+    return np.asarray(array.reshape(-1).view(np.uint8) != 0).reshape(array.shape)
 
 
 def _check_made(name: str, schema: ColumnSchema, key: object, value: Any, array: npt.NDArray[Any]) -> None:
@@ -211,7 +218,7 @@ def check_block(name: str, schema: ColumnSchema, key: object, values: npt.NDArra
     _check_shape(name, schema, key, values.shape[1:], given)
     if _is_masked(values):
         raise _refuse(name, key, describe(schema), "a masked array, whose mask would be lost")
-    return np.ascontiguousarray(values, dtype=dtype).reshape(values.shape)
+    return _plain_bools(np.ascontiguousarray(values, dtype=dtype).reshape(values.shape))
 
 
 def digest_of(schema: ColumnSchema, sample: Sample) -> bytes:
