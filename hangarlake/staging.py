@@ -117,7 +117,8 @@ class Staging:
                 "wait for it to end, or open this one with staging='memory'",
                 pid,
             ) from None
-        self._holder.write_text(str(os.getpid()))
+        self._owner = os.getpid()
+        self._holder.write_text(str(self._owner))
         self._db: sqlite3.Connection | None = None
         # Whether the file may hold anything: a commit of a writer that never flushed has nothing to clear.
         self._used = path.exists()
@@ -265,7 +266,9 @@ class Staging:
         self._used = self._db is not None
 
     def close(self) -> None:
-        """Close the file and release the lock."""
+        """Close the file and release the lock. (In a forked child, which has a copy of the parent's writer: nothing.)"""
+        if os.getpid() != self._owner:
+            return
         if self._db is not None:
             self._db.close()
             self._db = None

@@ -64,6 +64,7 @@ _SPILL_BYTES = 32 << 20
 # How often a commit is replayed on a branch that others keep moving. With jitter each attempt has a fair chance.
 _ATTEMPTS = 200
 _MAX_DELAY = 1.0
+_CROWD = 4
 
 
 class WriteCheckout(WritableArrayViews, BaseCheckout):
@@ -515,6 +516,7 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
             if working.id == self._base.catalog.id and not self._renames and not self._parents and not allow_empty:
                 raise NothingToCommitError(f"what was staged on {self._branch!r} has been committed already")
         for attempt in range(_ATTEMPTS):
+            began = time.monotonic()
             draft = Draft(
                 [self._base.commit, *self._parents],
                 working,
@@ -528,7 +530,9 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
             except RefMovedError as moved:
                 if attempt:
                     # Not a matter of correctness: others need room to finish, and two that collided should not collide again.
-                    time.sleep(random.uniform(0, min(_MAX_DELAY, 0.005 * 2 ** min(attempt, 8))))
+                    # How much room depends on what an attempt takes here: milliseconds on a disk, more in a bucket.
+                    took = time.monotonic() - began
+                    time.sleep(random.uniform(0, min(_MAX_DELAY, took * min(attempt, _CROWD))))
                 head = self._session.refs.head(self._branch) or moved.movement
                 working = self._replay(head, working, rebase=rebase)
             else:
