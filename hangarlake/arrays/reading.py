@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -216,6 +217,9 @@ def read_chunks(
         target = into(numbers[k]) if into is not None else None
         if target is not None:
             placed.add(k)
+        elif not kept:
+            # Memory that was in use before costs no page faults; it is copied out of before the next chunk comes.
+            return _scratch(layout)
         return target
 
     def take(k: int, chunk: npt.NDArray[Any]) -> None:
@@ -225,10 +229,22 @@ def read_chunks(
     chunks.read(
         requests,
         take,
-        into=target_of if into is not None else None,
+        into=target_of if into is not None or not kept else None,
         cache=kept,
         describe=lambda k: label(numbers[k]),
     )
+
+
+_memory = threading.local()
+
+
+def _scratch(layout: ArrayLayout) -> npt.NDArray[Any]:
+    """Return memory of this thread for one decoded chunk."""
+    nbytes = layout.chunk_nbytes
+    held: npt.NDArray[np.uint8] | None = getattr(_memory, "held", None)
+    if held is None or not nbytes <= len(held) <= 4 * nbytes + (1 << 20):
+        held = _memory.held = np.empty(nbytes, np.uint8)
+    return held[:nbytes].view(layout.dtype).reshape(layout.chunk_shape or ())
 
 
 def read_region(owner: ArrayOwner, name: str, layout: ArrayLayout, selection: Any) -> npt.NDArray[Any]:
