@@ -14,7 +14,12 @@ FAILED = 3
 _INTERRUPTED = 130
 
 # «Differences or conflicts or a check that failed»: the command worked, and this is its answer.
-_ANSWERS = (errors.MergeConflictError, errors.CommitConflictError, errors.NothingToCommitError)
+_ANSWERS = (
+    errors.MergeConflictError,
+    errors.CommitConflictError,
+    errors.NothingToCommitError,
+    errors.PushRejectedError,
+)
 
 
 class Failure(Exception):

@@ -166,7 +166,7 @@ def decode_locations(segment_id: bytes, data: bytes) -> Locations:
         raise CorruptionError(f"{what} is damaged: its bytes do not hash to its name")
     body = bytes(_zstd().decode(data, _LIMIT, False))
     n, p = int.from_bytes(body[8:12], "little"), int.from_bytes(body[12:16], "little")
-    if body[:8] != _MAGIC or n > SEGMENT_ROWS or p >= _SOLO or len(body) != 16 + 32 * p + _ROW_BYTES * n:
+    if body[:8] != _MAGIC or not 0 < n <= SEGMENT_ROWS or p >= _SOLO or len(body) != 16 + 32 * p + _ROW_BYTES * n:
         raise CorruptionError(f"{what} is not a location segment")
     ids = tuple(body[at : at + 32] for at in range(16, 16 + 32 * p, 32))
     at = 16 + 32 * p

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from hangarlake.errors import ObjectNotFoundError, RepositoryExistsError
+from hangarlake.chunks.reader import ChunkReader
+from hangarlake.errors import ObjectNotFoundError, RepositoryExistsError, RepositoryNotFoundError
 from hangarlake.records.marker import MARKER_KEY, Marker
 from hangarlake.records.movements import Movement
 from hangarlake.records.refs import RefMovedError
 from hangarlake.session import TRACKING, Session
 from hangarlake.storage.base import ObjectStore
+from hangarlake.storage.memory import MemoryStore
 from hangarlake.storage.probe import probe_create_if_absent
+from hangarlake.storage.redact import redact_url
+from hangarlake.storage.url import StoreLike, open_store
 from hangarlake.transfer.copying import Courier
 from hangarlake.transfer.fetch import Seen, look, receive, restand, take_tags
 from hangarlake.transfer.remotes import Remotes
 from hangarlake.transfer.results import Progress
 
-__all__ = ["clone_into", "found_marker"]
+__all__ = ["clone_into", "found_marker", "plan_clone"]
 
 
 def found_marker(store: ObjectStore) -> Marker | None:
@@ -64,7 +70,7 @@ def clone_into(
     seen = look(remote, branches)
     courier = Courier(remote.store, session.store, progress or Progress())
     courier.list_target("catalogs/", "commits/", "packs/", "trees/")
-    receive(session, remote, remotes, name, seen, courier, data=data)
+    receive(session, remote, seen, courier, remotes.reader(name) if data else None)
     _make_branches(session, remote, seen)
     take_tags(session, seen.tags)
     session.refs.flush_hints()
@@ -76,6 +82,30 @@ def clone_into(
         session.index.set("probed", True)
     stands = {branch: (head.seq, head.commit) for branch, head in seen.heads.items()}
     session.index.replace_refs(f"{TRACKING}{name}/", stands, prune=seen.whole)
+
+
+def plan_clone(
+    source_url: StoreLike,
+    *,
+    source_options: Mapping[str, Any] | None = None,
+    branches: Sequence[str] | None = None,
+    data: bool = False,
+) -> Progress:
+    """Count what a clone to a new place would bring, and write nothing."""
+    source = open_store(source_url, dict(source_options or {}))
+    marker = found_marker(source)
+    if marker is None:
+        raise RepositoryNotFoundError(f"there is no repository at {redact_url(source.url)} to be cloned")
+    with tempfile.TemporaryDirectory(prefix="hangarlake-") as folder:
+        nowhere = Session(MemoryStore(), marker, cache_dir=folder)
+        remote = nowhere.sibling(source, marker)
+        try:
+            courier = Courier(source, nowhere.store, Progress(), dry=True)
+            receive(nowhere, remote, look(remote, branches), courier, ChunkReader(source) if data else None)
+        finally:
+            remote.close()
+            nowhere.close()
+    return courier.progress
 
 
 def _make_branches(session: Session, remote: Session, seen: Seen) -> None:

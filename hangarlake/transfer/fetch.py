@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hangarlake.chunks.reader import ChunkReader
 from hangarlake.errors import BranchExistsError, HangarlakeError, RevisionNotFoundError
 from hangarlake.publish import stand_fields
 from hangarlake.records.commits import commit_key
@@ -74,10 +75,14 @@ def look(remote: Session, branches: Sequence[str] | None, likely: Sequence[str] 
     return seen
 
 
-def receive(
-    session: Session, remote: Session, remotes: Remotes, name: str, seen: Seen, courier: Courier, *, data: bool
-) -> Graph:
-    """Bring the history of a remote's refs here, with the tags that belong to it; move nothing."""
+def receive(session: Session, remote: Session, seen: Seen, courier: Courier, chunks: ChunkReader | None) -> Graph:
+    """Bring the history of a remote's refs here, with the tags that belong to it; move nothing.
+
+    Parameters
+    ----------
+    chunks : ChunkReader or None
+        Reads what the remote itself lacks; ``None`` leaves the data where it is.
+    """
     heads = session.refs.heads()
     tags = session.refs.read_tags()
     graph = joint_graph(remote.store, session.store, [*heads.values(), *tags, *seen.heads.values(), *seen.tags])
@@ -90,7 +95,6 @@ def receive(
         seen.tags = [tag for tag in seen.tags if any(_reaches(graph, tip, tag.commit) for tip in tips)]
     tips += [tag.commit for tag in seen.tags]
     commits = missing_commits(graph, tips, known)
-    chunks = remotes.reader(name) if data else None
     move_commits(commits, graph, courier, TreeReader(courier.target, courier.source), chunks)
     return graph
 
@@ -148,7 +152,7 @@ def fetch(
         seen = look(remote, branches, list(before))
         courier = Courier(remote.store, session.store, progress or Progress(), dry=dry_run)
         wants_data = remotes[name].data if data is None else data
-        receive(session, remote, remotes, name, seen, courier, data=wants_data)
+        receive(session, remote, seen, courier, remotes.reader(name) if wants_data else None)
         result = {f"{prefix}{branch}": str(head.commit) for branch, head in seen.heads.items()}
         if not dry_run:
             stands = {branch: (head.seq, head.commit) for branch, head in seen.heads.items()}

@@ -1,0 +1,360 @@
+"""Commands that move repositories between places: clone, remote, fetch, pull, push, fetch-data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from hangarlake.cli.failures import UsageFailure
+from hangarlake.cli.invocation import Invocation, invocation_of, parse_options
+from hangarlake.cli.keys import KEY_HELP, find_key, parse_key
+from hangarlake.cli.output import DryRun, Json, Yes, confirm, print_json, print_table, say, size, text_of
+
+if TYPE_CHECKING:
+    from hangarlake import Progress, Repository
+
+__all__ = ["register"]
+
+_PANEL = "Other places"
+_SHORT = 12
+
+RemoteName: TypeAlias = Annotated[str, typer.Argument(metavar="REMOTE", help="Name of the remote.")]
+RemoteOptions: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--remote-option",
+        metavar="KEY=VALUE",
+        help="A storage option of the other place; repeatable. Else $HANGARLAKE_OPTIONS_<REMOTE>, as JSON.",
+        show_default=False,
+    ),
+]
+Branches: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--branch", "-b", help="Only this branch; repeatable.", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(rich_help_panel=_PANEL)(clone)
+    group = typer.Typer(no_args_is_help=True, help="Add, remove and list other places of the repository.")
+    group.command("add")(add)
+    group.command("remove")(remove)
+    group.command("list")(list_remotes)
+    app.add_typer(group, name="remote", rich_help_panel=_PANEL)
+    for command in (fetch, pull, push):
+        app.command(rich_help_panel=_PANEL)(command)
+    app.command("fetch-data", rich_help_panel=_PANEL)(fetch_data)
+
+
+def clone(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(help="The repository: any URL, plain HTTP included.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            help="Where the clone is to be; -r, else a folder here of the source's name, if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    branch: Branches = None,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Bring all data as well, now and with every fetch; else the book-keeping alone."),
+    ] = False,
+    options: RemoteOptions = None,
+    author: Annotated[str | None, typer.Option(help='"Name <mail>" in the branch logs.', show_default=False)] = None,
+    unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsafe-store", help="Accept a store without «create if absent»; for a single writer only."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Make a second place of a repository.
+
+    Same id, same commits; the first place becomes the remote `origin`. Samples are read from there until `fetch-data` brings
+    them. A clone that was interrupted is continued by the same command.
+    """
+    invocation = invocation_of(ctx)
+    place = url or invocation.given_url or PurePosixPath(source.rstrip("/").rpartition("::")[2]).name
+    if not place:
+        raise UsageFailure("say where the clone is to be: hangarlake clone SOURCE URL")
+    source_options = _options(options)
+    if dry_run:
+        from hangarlake.transfer.clone import plan_clone
+
+        plan = plan_clone(source, source_options=source_options, branches=branch, data=data)
+        _say_sent(invocation, as_json, {"url": place}, plan, f"Would clone to {place}: ")
+        return
+    from hangarlake import Repository
+
+    with _progress("cloning") as progress:
+        repo = Repository.clone(
+            source,
+            place,
+            source_options=source_options,
+            storage_options=invocation.storage_options(),
+            branches=branch,
+            data=data,
+            author=author,
+            allow_unsafe_store=unsafe,
+            progress=progress,
+        )
+    facts = {"url": invocation.redact(repo.url), "id": repo.id, "branches": dict(repo.branches)}
+    _say_sent(invocation, as_json, facts, progress, f"Cloned to {repo.url}: ")
+
+
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="What to call it, origin for instance.")],
+    url: Annotated[str, typer.Argument(help="Where it is.")],
+    options: RemoteOptions = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Storage options of this name, from «profiles» in the configuration.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Give another place of the repository a name.
+
+    Addresses are remembered, credentials are not: they come from the environment, a profile, or --remote-option.
+    """
+    invocation = invocation_of(ctx)
+    try:
+        remote = invocation.open().remotes.add(name, url, storage_options=_options(options), profile=profile)
+    except ValueError as error:
+        raise UsageFailure(str(error)) from error
+    if as_json:
+        print_json(remote.to_dict())
+    else:
+        say(f"Added the remote {remote.name}: {invocation.redact(remote.url)}")
+
+
+def remove(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Which one.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Forget a remote, and where its branches stood. What was fetched stays."""
+    remotes = invocation_of(ctx).open().remotes
+    if name in remotes:
+        if dry_run:
+            say(f"Would forget the remote {name} ({remotes[name].url}).")
+            return
+        confirm(f"Forget the remote {name}?", yes=yes)
+    remotes.remove(name)
+    say(f"Forgot the remote {name}.")
+
+
+def list_remotes(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the remotes of this working copy."""
+    remotes = list(invocation_of(ctx).open().remotes.values())
+    if as_json:
+        print_json([remote.to_dict() for remote in remotes])
+    else:
+        print_table(("remote", "url", "profile"), [(each.name, each.url, each.profile or "") for each in remotes])
+
+
+def fetch(
+    ctx: typer.Context,
+    remote: RemoteName = "origin",
+    branch: Branches = None,
+    data: Annotated[
+        bool | None,
+        typer.Option(
+            "--data/--no-data", help="Bring data packs too; by default as the clone was made.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Even from another repository.")] = False,
+    options: RemoteOptions = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Bring what a remote has and this place lacks.
+
+    No branch moves; those of the remote are revisions from then on: origin/main.
+    """
+    invocation = invocation_of(ctx)
+    repo = invocation.open()
+    before = dict(repo.branches)
+    with _progress("fetching") as progress:
+        found = repo.fetch(
+            remote,
+            branch,
+            force=force,
+            data=data,
+            storage_options=_options(options),
+            dry_run=dry_run,
+            progress=progress,
+        )
+    _say_sent(invocation, as_json, {"branches": found}, progress, "Would fetch: " if dry_run else "Fetched: ")
+    if not as_json:
+        for name, commit in found.items():
+            old = before.get(name)
+            state = "as before" if old == commit else f"was {old[:_SHORT]}" if old else "new"
+            say(f"{name}  {commit[:_SHORT]}  ({state})")
+
+
+def pull(
+    ctx: typer.Context,
+    remote: RemoteName = "origin",
+    branch: Annotated[
+        str | None,
+        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
+    ] = None,
+    options: RemoteOptions = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch a branch and merge it into the one of the same name here."""
+    invocation = invocation_of(ctx)
+    repo = invocation.open()
+    name = branch or repo.default_branch
+    with _progress("fetching") as progress:
+        if dry_run:
+            repo.fetch(remote, [name], storage_options=_options(options), dry_run=True, progress=progress)
+        else:
+            commit = repo.pull(remote, name, storage_options=_options(options), progress=progress)
+    if dry_run:
+        _say_sent(invocation, as_json, {"branch": name}, progress, f"Would merge {remote}/{name} after fetching: ")
+        return
+    _say_sent(invocation, as_json, {"branch": name, "commit": commit.id}, progress, "Fetched: ")
+    if not as_json:
+        say(f"{name} stands at {commit.id[:_SHORT]}.")
+
+
+def push(
+    ctx: typer.Context,
+    remote: RemoteName = "origin",
+    branch: Annotated[
+        str | None, typer.Argument(help="Branch or tag; the default branch if left out.", show_default=False)
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", "-f", help="Even if commits of the remote branch are left behind; its reflog keeps them."
+        ),
+    ] = False,
+    options: RemoteOptions = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Send a branch to a remote, with all that it needs there and no more, then move it there.
+
+    An empty place becomes a clone. A push that was interrupted is continued by the same command.
+    """
+    invocation = invocation_of(ctx)
+    repo = invocation.open()
+    if force and not dry_run:
+        confirm(f"Move {branch or repo.default_branch} at {remote} whatever stands there?", yes=yes)
+    with _progress("pushing") as progress:
+        result = repo.push(
+            remote, branch, force=force, storage_options=_options(options), dry_run=dry_run, progress=progress
+        )
+    _say_sent(invocation, as_json, result.to_dict(), progress, "Would push: " if dry_run else "Pushed: ")
+    if not as_json:
+        old = f" (was {result.old[:_SHORT]})" if result.old and result.old != result.new else ""
+        moved = "stands there already" if result.old == result.new else "would move to" if dry_run else "moved to"
+        say(f"{remote}/{result.branch} {moved} {result.new[:_SHORT]}{old}")
+
+
+def fetch_data(
+    ctx: typer.Context,
+    rev: Annotated[
+        str | None, typer.Argument(help="Branch, tag or commit; the default branch if left out.", show_default=False)
+    ] = None,
+    remote: Annotated[str, typer.Option("--remote", help="Where to take it from.")] = "origin",
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", "-c", help="Only this column, array or group; repeatable.", show_default=False),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", "-k", help="Only this sample; repeatable. " + KEY_HELP, show_default=False),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option("--max-bytes", min=0, help="Stop before more bytes than this have come.", show_default=False),
+    ] = None,
+    options: RemoteOptions = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the data of a part of a commit here: exactly the chunks that it touches."""
+    invocation = invocation_of(ctx)
+    repo = invocation.open()
+    keys = _keys(repo, rev, column, key) if key else None
+    with _progress("fetching data") as progress:
+        result = repo.fetch_data(
+            rev,
+            remote=remote,
+            nodes=column,
+            keys=keys,
+            max_bytes=max_bytes,
+            storage_options=_options(options),
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if as_json:
+        print_json({**result.to_dict(), "dry_run": dry_run})
+        return
+    said = f"{text_of(result.values, 'value')} in {text_of(result.chunks, 'chunk')}, {size(result.bytes)}"
+    say(("Would fetch " if dry_run else "Fetched ") + said + ".")
+
+
+def _keys(repo: Repository, rev: str | None, names: list[str] | None, texts: list[str]) -> list[Any]:
+    """Return the keys that are meant: a number may be text in one column and an integer in another."""
+    with repo.checkout(rev) as view:
+        columns = [column for name, column in view.columns.items() if names is None or name in names]
+        found = [find_key(column, text) for text in texts for column in columns]
+    return list(dict.fromkeys(found)) or [parse_key(text) for text in texts]
+
+
+def _options(pairs: list[str] | None) -> dict[str, Any] | None:
+    return parse_options(pairs) if pairs else None
+
+
+def _say_sent(invocation: Invocation, as_json: bool, facts: dict[str, Any], progress: Progress, what: str) -> None:
+    """Say what travelled."""
+    if as_json:
+        print_json({**facts, "objects": progress.objects, "bytes": progress.bytes})
+    else:
+        say(invocation.redact(f"{what}{text_of(progress.objects, 'object')}, {size(progress.bytes)}"))
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """Count what travels; show objects, bytes and rate on standard error, if that is a terminal."""
+    from hangarlake import Progress
+
+    if not sys.stderr.isatty():
+        yield Progress()
+        return
+    from rich.console import Console
+    from rich.progress import DownloadColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[objects]:,} objects"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=None, objects=0)
+        counted = Progress(lambda count: bar.update(task, advance=count, objects=counted.objects))
+        yield counted

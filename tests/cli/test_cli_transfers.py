@@ -1,0 +1,93 @@
+"""clone, remote, fetch, pull, push and fetch-data, as they are typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hangarlake as hl
+from tests.cli.conftest import Run, one_line
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANGARLAKE_CONFIG_DIR", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def clone(run: Run, committed: str) -> str:
+    assert run("clone", "repo", "copy").status == 0
+    return "copy"
+
+
+def test_a_clone_is_made_where_it_is_told_or_named_like_its_source(run: Run, committed: str) -> None:
+    said = run("clone", "repo", "copy")
+    assert said.status == 0
+    assert "Cloned to copy" in said.out
+    made = run("-r", "copy", "info", "--json").json
+    assert made["branches"] == {"main": committed, "origin/main": committed}
+    Path("elsewhere").mkdir()
+    assert run("clone", str(Path("repo").absolute()), "elsewhere/again", "--json").json["id"] == made["id"]
+
+
+def test_what_a_clone_would_bring_is_said_and_not_done(run: Run, committed: str) -> None:
+    planned = run("clone", "repo", "copy", "--dry-run", "--json").json
+    assert not Path("copy").exists()
+    assert planned["objects"] > 0
+    done = run("clone", "repo", "copy", "--json").json
+    assert (planned["objects"], planned["bytes"]) == (done["objects"], done["bytes"])
+    whole = run("clone", "repo", "full", "--data", "--dry-run", "--json").json
+    assert whole["bytes"] > planned["bytes"]
+
+
+def test_remotes_are_added_listed_and_removed(run: Run, repo: Path) -> None:
+    assert run("remote", "add", "lab", "s3://lab/data", "--remote-option", "secret=hush").status == 0
+    assert run("remote", "list", "--json").json == [
+        {"name": "lab", "url": "s3://lab/data", "profile": None, "data": False}
+    ]
+    assert "lab" in run("remote", "list").out
+    assert "Would forget" in run("remote", "remove", "lab", "--dry-run").out
+    assert run("remote", "remove", "lab", "--yes").status == 0
+    assert run("remote", "list", "--json").json == []
+    assert "lab" in one_line(run("remote", "remove", "lab", "--yes"), 3)
+    assert "a/b" in one_line(run("remote", "add", "a/b", "x"), 2)
+
+
+def test_changes_go_there_and_back(run: Run, clone: str) -> None:
+    with hl.Repository.open(clone).checkout("main", write=True) as w:
+        w["images", "00"] = w["images", "01"]
+        commit = w.commit("In the clone")
+    planned = run("-r", clone, "push", "--dry-run")
+    assert "Would push" in planned.out
+    pushed = run("-r", clone, "push", "--json").json
+    assert (pushed["branch"], pushed["new"]) == ("main", commit.id)
+    assert run("log", "--json").json[0]["id"] == commit.id
+    assert "stands there already" in run("-r", clone, "push").out
+    with hl.Repository.open("repo").checkout("main", write=True) as w:
+        w["images", "02"] = w["images", "01"]
+        theirs = w.commit("At the origin")
+    fetched = run("-r", clone, "fetch")
+    assert "origin/main" in fetched.out
+    assert theirs.id[:12] in fetched.out
+    assert run("-r", clone, "pull", "--dry-run").status == 0
+    assert run("-r", clone, "pull", "--json").json["commit"] == theirs.id
+
+
+def test_a_rejected_push_says_what_to_do(run: Run, clone: str) -> None:
+    for place, key in (("repo", "00"), (clone, "01")):
+        with hl.Repository.open(place).checkout("main", write=True) as w:
+            del w["images", key]
+            w.commit(place)
+    assert "pull" in one_line(run("-r", clone, "push"), 1)
+    assert "--yes" in one_line(run("-r", clone, "push", "--force"), 2)
+    assert run("-r", clone, "push", "--force", "--yes").status == 0
+
+
+def test_one_sample_is_fetched(run: Run, clone: str) -> None:
+    assert run("-r", clone, "fetch-data", "--column", "images", "--key", "00", "--dry-run").status == 0
+    assert run("-r", clone, "fetch-data", "--max-bytes", "0", "--json").json["values"] == 0
+    assert run("-r", clone, "fetch-data", "-c", "images", "-k", "00", "--json").json["values"] == 1
+    assert "Fetched 0 values" in run("-r", clone, "fetch-data", "-c", "images", "-k", "00").out
+    assert hl.Repository.open(clone).checkout()["images"].is_local("00")
+    assert "nope" in one_line(run("-r", clone, "fetch-data", "-k", "nope"), 3)
