@@ -49,7 +49,7 @@ def stage(w: WriteCheckout, world: Mapping[str, Mapping[Any, int]]) -> None:
     present = read(w)
     for name in set(present) - set(world) - {""}:
         w.remove(name)
-    for name, samples in world.items():
+    for name, samples in {"": {}, **world}.items():
         now = present.get(name, {})
         if name == "":
             for key in set(now) - set(samples):
