@@ -619,8 +619,8 @@ def test_large_samples_of_many_shapes_share_a_column(repo: Repository, monkeypat
     assert {column.lazy(key).chunks for key in column} == {(2 + key, 4) for key in range(300)}
 
 
-def test_true_is_one_value_whatever_byte_holds_it(tmp_path):
-    repo = hl.Repository.create(MemoryStore(), author="A <a@example.org>", cache_dir=tmp_path)
+def test_true_is_one_value_whatever_byte_holds_it(tmp_path: Path) -> None:
+    repo = Repository.create(tmp_path / "repo", author="A <a@example.org>", cache_dir=tmp_path / "cache")
     odd = np.array([0, 255, 1], np.uint8).view(np.bool_)
     with repo.checkout(write=True) as w:
         column = w.add_ndarray_column("flags", (3,), "bool")
