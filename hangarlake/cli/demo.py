@@ -1,7 +1,7 @@
 """``hangarlake demo``: the main job on real data, narrated.
 
-1,797 scanned digits go into three columns in two commits; a branch mends some labels; a tag names the result; and a
-second process, which knows nothing but the URL, reads some of it and counts what that costs.
+1,797 scanned digits go into three columns in two commits; a branch mends some labels; a tag names the result; a merge with one
+conflict brings it back; and a second process, which knows nothing but the URL, reads some of it and counts what that costs.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def run(url: str | None, options: dict[str, Any] | None, redact: Callable[[str],
             )
         repo = _fill(url, options, images, labels, redact)
         _branch(repo)
+        _merge(repo)
         _read_cold(url, options, redact)
     say("")
     say(
@@ -110,6 +111,40 @@ def _branch(repo: Repository) -> None:
         say(
             f"the label of {key!r} is still {int(before['labels', key])} on main, and {int(after['labels', key])} at v1"
         )
+
+
+def _merge(repo: Repository) -> None:
+    """Merge the branch into main, where somebody has corrected one of the labels, too: differently."""
+    from hangarlake import Conflict, MergeConflictError
+
+    key = _MISLABELLED[0]
+    _step(
+        "Merge, with one conflict",
+        f"Meanwhile somebody guesses the label of {key!r} on main. What one side alone changed merges by itself, without reading data.",
+    )
+    with repo.checkout("main", write=True) as writer:
+        names, labels = writer.columns["names"], writer.columns["labels"]
+        right = {each: np.asarray(_NAMES.index(names[each]), dtype=labels.dtype) for each in _MISLABELLED}
+        labels[key] = np.asarray((int(right[key]) + 5) % 10, dtype=labels.dtype)
+        writer.commit("Guess a label")
+    try:
+        repo.merge("relabel")
+    except MergeConflictError as error:
+        for each in error.conflicts:
+            sides = {name: side and int(side.value) for name, side in (("main", each.ours), ("relabel", each.theirs))}
+            say(
+                f"conflict in {each.node}[{each.key!r}]: "
+                + ", ".join(f"{value} on {on}" for on, value in sides.items())
+            )
+
+    def by_name(conflict: Conflict) -> np.ndarray[Any, Any]:
+        return right[conflict.key]
+
+    commit = repo.merge("relabel", message="Merge corrected labels", resolve=by_name)
+    say(f"resolved by a function of the conflict, which looks at the names: {key!r} is {int(right[key])}")
+    say(
+        f"commit {commit.id[:_SHORT]} on main, of two parents; against the first: {repo.diff(commit.parents[0], commit).summary()}"
+    )
 
 
 def _read_cold(url: str, options: dict[str, Any] | None, redact: Callable[[str], str]) -> None:

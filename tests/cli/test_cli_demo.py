@@ -37,6 +37,10 @@ def test_the_demo_runs_in_a_folder_and_leaves_a_repository(process: Run) -> None
             "labels": 1797,
             "names": 1797,
         }
+    # The merge with its one conflict left main as the branch is.
+    assert len(repo.resolve("main").parents) == 2
+    assert repo.diff("relabel", "main").is_empty
+    assert "conflict in labels['0005']" in done.out
 
 
 def test_the_demo_without_a_url_leaves_nothing(process: Run, tmp_path: Path) -> None:
