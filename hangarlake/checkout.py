@@ -68,6 +68,7 @@ class BaseCheckout(ArrayViews):
     """What read and write checkouts have in common."""
 
     _session: Session
+    _branch: str | None
     _views: dict[str, Any]
     _closed = False
     # What reads chunks, where it is not what the session does it with.
@@ -160,7 +161,7 @@ class BaseCheckout(ArrayViews):
     @property
     def place(self) -> str:
         """Where this is, for messages of other programs (internal)."""
-        return f"{self._session.url}@{self.branch or self._where()}"
+        return f"{self._session.url}@{self._branch or self._where()}"
 
     def token_of(self, name: str) -> tuple[Any, ...]:
         """Return what identifies the content of a node in all processes (internal)."""

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import random
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from hangarlake.arrays.stage import ArrayStage
-from hangarlake.arrays.views import WritableArrayViews, listed
+from hangarlake.arrays.array import WritableArray
+from hangarlake.arrays.views import listed
+from hangarlake.attributes import StagedAttributes
 from hangarlake.authors import parse_author
-from hangarlake.checkout import BaseCheckout, NodeViews, ViewT
-from hangarlake.chunks.uploader import ChunkUploader
-from hangarlake.columns import Column, WritableColumn
+from hangarlake.checkout import NodeViews, ViewT
+from hangarlake.columns import Column
 from hangarlake.columns.layout import ColumnLayout, check_encoding
-from hangarlake.columns.lookup import HotNodes
-from hangarlake.columns.nested import WritableNestedColumn
 from hangarlake.columns.samples import schema_of
-from hangarlake.columns.stage import ColumnStage
 from hangarlake.conflicts import conflict_of
 from hangarlake.diffs import Diff, DiffSide, diff_sides
 from hangarlake.errors import (
@@ -30,154 +24,39 @@ from hangarlake.errors import (
     MergeConflictError,
     NodeExistsError,
     NothingToCommitError,
-    RevisionNotFoundError,
-    SchemaError,
 )
 from hangarlake.merging import Granularity, Resolve, merge_into
-from hangarlake.namespace import NodeTable
-from hangarlake.publish import Draft, Published, publish
-from hangarlake.records.canonical import canonical_json, digest
+from hangarlake.publish import Draft, publish
 from hangarlake.records.catalog import (
     Catalog,
-    CatalogNode,
     ColumnNode,
     ColumnSchema,
-    GroupNode,
     check_node_name,
 )
-from hangarlake.records.merge import MergeResult, merge_catalogs
+from hangarlake.records.merge import merge_catalogs
 from hangarlake.records.models import Author, Commit
 from hangarlake.records.movements import Movement
-from hangarlake.records.node import NodeRef
-from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.refs import RefMovedError
-from hangarlake.session import Snapshot
-from hangarlake.staging import MemoryStaging, StagedState, Staging
+from hangarlake.staging import Staging
+from hangarlake.working_set import WorkingSet
 
 if TYPE_CHECKING:
     from hangarlake.repository import Repository
 
 __all__ = ["WriteCheckout"]
 
-# Staged nodes beyond this are written to the staging file, so that ingest runs in bounded memory.
-_SPILL_BYTES = 32 << 20
 # How often a commit is replayed on a branch that others keep moving. With jitter each attempt has a fair chance.
 _ATTEMPTS = 200
 _MAX_DELAY = 1.0
 _CROWD = 4
 
 
-class WriteCheckout(WritableArrayViews, BaseCheckout):
+class WriteCheckout(WorkingSet):
     """The one writer of a branch in this working copy.
 
     What is changed is staged: durable after :meth:`flush` or :meth:`close`, visible to others after :meth:`commit`. May be
     used from several threads, which take turns.
     """
-
-    def __init__(
-        self, repository: Repository, branch: str, head: Movement, base: Snapshot, staging: Staging | MemoryStaging
-    ) -> None:
-        self._repository = repository
-        self._session = repository._session
-        self._branch = branch
-        self._head = head
-        self._staging = staging
-        self._lock = threading.RLock()
-        fetch = staging.fetch if isinstance(staging, Staging) else None
-        self._staged = StagedNodes(self._session.nodes, fetch)
-        self._hot = HotNodes(self._staged)
-        self._uploader = ChunkUploader(self._session.store)
-        self._adopt(base)
-        self._resume()
-
-    def _adopt(self, base: Snapshot) -> None:
-        """Begin from a commit, with nothing staged."""
-        self._base = base
-        self._nodes = NodeTable(base.catalog.nodes)
-        self._attrs: dict[str, Any] = dict(base.catalog.attrs)
-        self._inlined: dict[bytes, bytes] = dict(base.catalog.inlined)
-        self._renames: dict[str, str] = {}
-        self._parents: list[Commit] = []
-        self._stages: dict[str, ColumnStage | ArrayStage] = {}
-        self._views = {}
-
-    def _resume(self) -> None:
-        """Take over what an earlier session staged and did not commit."""
-        state = self._staging.load()
-        if state is None or not isinstance(self._staging, Staging):
-            return
-        text = state.catalog["logical"]
-        catalog = Catalog.parse(digest(text.encode()), text, state.catalog["physical"])
-        if catalog.id == self._base.catalog.id and not state.parents:
-            # Its commit was published, and the writer died before it could forget what it had staged.
-            self._staging.clear()
-            return
-        base = self._session.snapshot_of(state.base)
-        self._adopt(base)
-        self._nodes, self._attrs = NodeTable(catalog.nodes), dict(catalog.attrs)
-        self._inlined |= {key: data for key, data in catalog.inlined.items() if data}
-        self._session.nodes.add_inlined(base.catalog.decode_inlined())
-        self._renames = dict(state.renames)
-        self._parents = self._session.graph.commits(state.parents)
-        self._staged.spilled = self._staging.node_ids()
-        self._uploader.adopt(*self._staging.load_chunks())
-
-    # ---- what columns need ------------------------------------------------------------------------------------------
-
-    @property
-    def nodes(self) -> StagedNodes:
-        """Where tree nodes come from (internal)."""
-        return self._staged
-
-    @property
-    def hot(self) -> HotNodes:
-        """What finds single keys (internal)."""
-        return self._hot
-
-    @property
-    def pending(self) -> ChunkUploader:
-        """Chunks that are not in the bucket yet (internal)."""
-        return self._uploader
-
-    def _catalog_nodes(self) -> Mapping[str, Any]:
-        return _Current(self._nodes, self._stages)
-
-    def _where(self) -> str:
-        return f"the write checkout of {self._branch!r}"
-
-    def _make_view(self, name: str, node: Any) -> Any:
-        if isinstance(node, ColumnNode):
-            kind = WritableNestedColumn if node.schema.nested else WritableColumn
-            return kind(self, name, self._stage, self._lock)
-        return super()._make_view(name, node)
-
-    def _stage(self, name: str) -> ColumnStage:
-        if self._closed:
-            self._check_open()
-        stage = self._stages.get(name)
-        if not isinstance(stage, ColumnStage):
-            node = self.column_node(name)
-            layout = ColumnLayout.of(name, node.schema, node.encoding)
-            stage = ColumnStage(name, node.schema, layout, node.root, self._staged, self._uploader, self._relieve)
-            self._stages[name] = stage
-        return stage
-
-    def _make_stage(self, name: str, root: NodeRef | None) -> ArrayStage:
-        return ArrayStage(name, root, self._staged, self._uploader, self._relieve)
-
-    def _forget_rename(self, name: str) -> None:
-        self._renames = {old: new for old, new in self._renames.items() if new != name}
-
-    def _relieve(self) -> None:
-        """Called after a column was folded: move nodes to the staging file when there are many."""
-        if self._staged.nbytes > _SPILL_BYTES and isinstance(self._staging, Staging):
-            kept = self._staged.reachable(self._roots())
-            self._staging.keep_nodes(kept)
-            self._staged.spill(node.id for node in kept)
-
-    def _roots(self) -> list[NodeRef]:
-        roots = [node.root for name, node in self._nodes.items() if name not in self._stages and node.root is not None]
-        return roots + [root for stage in self._stages.values() for root in stage.roots]
 
     # ---- what a person uses -----------------------------------------------------------------------------------------
 
@@ -200,7 +79,7 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
     def attrs(self) -> MutableMapping[str, Any]:
         """The repository's own attributes: JSON values, staged as they are set."""
         self._check_open()
-        return _Attributes(self)
+        return StagedAttributes(self)
 
     @property
     def columns(self) -> WritableViews[Column]:
@@ -365,53 +244,17 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
 
     # ---- the working state ------------------------------------------------------------------------------------------
 
-    def _working(self) -> Catalog:
-        """Return the catalog with everything staged folded into it; new roots are in `_staged`."""
-        for name, stage in self._stages.items():
-            node = self._nodes[name]
-            assert not isinstance(node, GroupNode)
-            root = stage.fold()
-            before = self._base.catalog.nodes.get(name)
-            if root and root.pack is None and before and before.root and before.root.id == root.id:
-                root = before.root  # what was changed and changed back is where it was
-            self._nodes[name] = replace(node, root=root)
-        return Catalog(dict(self._nodes), dict(self._attrs), self._inlined)
-
     def status(self) -> Diff:
         """Return what is staged: the difference from the commit that it is relative to."""
         with self._lock:
             self._check_open()
             return diff_sides(self._session, DiffSide(self._base.catalog, self._base.commit.id), self._diff_side())
 
-    def _diff_side(self) -> DiffSide:
-        with self._lock:
-            self._check_open()
-            working = self._working()
-            return DiffSide(working, self._base.commit.id, dict(self._renames), self._staged, self._uploader)
-
     def flush(self) -> None:
         """Make what is staged durable (nothing with ``staging="memory"``): it survives a crash from here on."""
         with self._lock:
             self._check_open()
             self._flush()
-
-    def _flush(self) -> None:
-        if not isinstance(self._staging, Staging):
-            return
-        working = self._working()
-        if working.id == self._base.catalog.id and not self._renames and not self._parents:
-            self._staging.clear()
-            return
-        self._uploader.flush(seal=False)
-        text = working.logical_text
-        state = StagedState(
-            self._base.commit.id,
-            {"logical": text, "physical": working.physical()},
-            self._renames,
-            [parent.id for parent in self._parents],
-        )
-        nodes = self._staged.reachable(self._roots())
-        self._staging.save(state, nodes, self._uploader.unpacked(), self._uploader.places.values())
 
     def reset(self, nodes: Iterable[str] | str | None = None) -> None:
         """Drop what is staged: everything, to go on from where the branch stands now, or the changes of some columns and arrays.
@@ -436,25 +279,6 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
                     self._reset_node(name)
             if isinstance(self._staging, Staging):
                 self._flush()
-
-    def _forget(self) -> None:
-        self._staged.clear()
-        self._hot = HotNodes(self._staged)  # nodes with the same ids may come again, and lie elsewhere then
-        self._uploader.forget()
-        self._staging.clear()
-
-    def _reset_node(self, name: str) -> None:
-        base = self._base.catalog.nodes
-        before = next((old for old, new in self._renames.items() if new == name), name)
-        if name not in self._nodes and before not in base:
-            raise self.absent(name)
-        self._nodes.pop(name, None)
-        self._stages.pop(name, None)
-        self._views.pop(name, None)
-        self._renames.pop(before, None)
-        if before in base:
-            self._nodes[before] = base[before]
-            self._views.pop(before, None)
 
     # ---- committing -------------------------------------------------------------------------------------------------
 
@@ -577,35 +401,6 @@ class WriteCheckout(WritableArrayViews, BaseCheckout):
         self._take_merged(onto, head, result)
         return self._working()
 
-    def _take_merged(self, onto: Snapshot, head: Movement, result: MergeResult) -> None:
-        self._base, self._head = onto, head
-        self._nodes, self._attrs = NodeTable(result.catalog.nodes), dict(result.catalog.attrs)
-        self._inlined = {**self._inlined, **result.catalog.inlined, **onto.catalog.inlined}
-        self._renames = dict(result.renames[0])
-        self._restage()
-
-    def _restage(self) -> None:
-        """Let the stages of columns go on from the trees that the catalog has now."""
-        for name in list(self._stages):
-            node = self._nodes.get(name)
-            stage = self._stages[name]
-            if node is not None and stage.matches(node):
-                stage.rebase(node.root)
-            else:
-                del self._stages[name]
-                self._views.pop(name, None)
-
-    def _settle(self, published: Published) -> None:
-        """After a commit: go on from it, with nothing staged."""
-        self._head, self._base = published.movement, published.snapshot
-        catalog = published.snapshot.catalog
-        self._nodes, self._attrs = NodeTable(catalog.nodes), dict(catalog.attrs)
-        self._inlined = dict(catalog.inlined)
-        self._renames, self._parents = {}, []
-        self._restage()
-        self._staged.clear()
-        self._staging.clear()
-
     def merge(
         self,
         source: str | Commit,
@@ -680,68 +475,3 @@ class WritableViews(NodeViews[ViewT]):
         checkout = self._checkout
         assert isinstance(checkout, WriteCheckout)
         checkout.remove(name)
-
-
-class _Current(Mapping[str, Any]):
-    """The working catalog's nodes, with the roots of the stages that have been folded."""
-
-    def __init__(self, nodes: dict[str, CatalogNode], stages: Mapping[str, ColumnStage | ArrayStage]) -> None:
-        self._nodes = nodes
-        self._stages = stages
-
-    def __getitem__(self, name: str) -> CatalogNode:
-        node = self._nodes[name]
-        stage = self._stages.get(name)
-        if stage is not None and not isinstance(node, GroupNode) and stage.root is not node.root:
-            return replace(node, root=stage.root)
-        return node
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-
-class _Attributes(MutableMapping[str, Any]):
-    """Attributes that are staged as they are set."""
-
-    def __init__(self, checkout: WriteCheckout) -> None:
-        self._checkout = checkout
-
-    def __getitem__(self, name: str) -> Any:
-        return json.loads(canonical_json(self._checkout._attrs[name]))
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if not isinstance(name, str):
-            raise SchemaError(f"an attribute's name is a str, not {name!r}")
-        try:
-            kept = json.loads(canonical_json(value))
-        except ValueError as error:
-            raise SchemaError(f"attribute {name!r} {error}") from error
-        if kept != value:
-            raise SchemaError(f"attribute {name!r}: JSON would change the value (a tuple becomes a list, say)")
-        with self._checkout._lock:
-            self._checkout._check_open()
-            self._checkout._attrs[name] = kept
-
-    def __delitem__(self, name: str) -> None:
-        with self._checkout._lock:
-            self._checkout._check_open()
-            del self._checkout._attrs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._checkout._attrs))
-
-    def __len__(self) -> int:
-        return len(self._checkout._attrs)
-
-    def __repr__(self) -> str:
-        return repr(self._checkout._attrs)
-
-
-def branch_is_gone(branch: str) -> RevisionNotFoundError:
-    """Return the error for writing to what is no branch."""
-    return RevisionNotFoundError(
-        f"{branch!r} is no branch; a write checkout needs one: create it with repo.create_branch({branch!r})"
-    )

@@ -28,10 +28,10 @@ def sample(key: int) -> Any:
 
 def ingest(place: str, cache: str, every: str) -> None:
     """Write keys for ever, flush after every so many, and say so. Folds and moves nodes to the staging file all the time."""
-    import hangarlake.write_checkout as write_checkout
+    import hangarlake.working_set as working_set
 
     stage._FOLD_AT = 17
-    write_checkout._SPILL_BYTES = 1
+    working_set._SPILL_BYTES = 1
     w = Repository.open(place, author=AUTHOR, cache_dir=cache).checkout(write=True)
     column = w["x"]
     key = len(column)
