@@ -10,7 +10,7 @@ from hangarlake.errors import CorruptionError, ObjectNotFoundError, ObjectTrunca
 from hangarlake.records.node import Inner, Node, NodeRef, decode_node
 from hangarlake.storage.base import ByteRange, ObjectStore
 
-__all__ = ["NodeStore", "StagedNodes"]
+__all__ = ["HeldNodes", "NodeStore", "StagedNodes"]
 
 # Nodes of one commit lie side by side, so a scan fetches runs of them in one range.
 _MAX_GAP = 8 << 10
@@ -156,6 +156,10 @@ class StagedNodes:
                 out = [fetched.get(ref.id) if node is None else node for ref, node in zip(refs, out, strict=True)]
         return [node for node in out if node is not None]
 
+    def held(self) -> HeldNodes:
+        """Return a source for going through a tree of now, whatever is staged meanwhile."""
+        return HeldNodes(self)
+
     def add_node(self, node: Node) -> NodeRef:
         if node.id not in self.new:
             self.new[node.id] = node
@@ -201,3 +205,17 @@ class StagedNodes:
         self.new = {}
         self.spilled = set()
         self.nbytes = 0
+
+
+class HeldNodes:
+    """The staged nodes of one moment, kept for as long as somebody goes through a tree of that moment."""
+
+    def __init__(self, staged: StagedNodes) -> None:
+        self._staged = staged
+        # What is forgotten is left out of a new dict, so this one stays as it is.
+        self._held = staged.new
+
+    def get_nodes(self, refs: Sequence[NodeRef]) -> list[Node]:
+        held = [self._held.get(ref.id) for ref in refs]
+        others = iter(self._staged.get_nodes([ref for ref, node in zip(refs, held, strict=True) if node is None]))
+        return [next(others) if node is None else node for node in held]

@@ -204,6 +204,24 @@ def test_a_column_may_be_changed_flushed_and_committed_while_it_is_gone_through(
         assert len(w["x"]) == 0
 
 
+@pytest.mark.parametrize("commit", [False, True], ids=["flush", "commit"])
+def test_going_through_a_column_shows_it_as_it_was_when_that_began(tmp_path: Path, commit: bool) -> None:
+    repo = prepare(str(tmp_path / "repo"), tmp_path / "cache")
+    with repo.checkout(write=True) as w:
+        column = w.add_ndarray_column("y", (), np.uint32)
+        before = np.arange(40_000, dtype=np.uint32)
+        column.extend(range(40_000), before)
+        keys, pairs = iter(column), iter(column.items())
+        assert (next(keys), next(pairs)[0]) == (0, 0)
+        column.extend(range(40_000), before + 1)
+        column["more"] = np.uint32(1)
+        w.commit("changed") if commit else w.flush()
+        assert len(column) == 40_001
+        assert len(list(column)) == 40_001
+        assert list(keys) == list(range(1, 40_000))
+        assert [int(value) for _, value in pairs] == list(range(1, 40_000))
+
+
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 

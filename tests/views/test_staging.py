@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import hangarlake.write_checkout as write_checkout
+import hangarlake.working_set as working_set
 from hangarlake import (
     CommitConflictError,
     NothingToCommitError,
@@ -92,7 +92,7 @@ def test_nodes_that_a_crash_left_in_the_staging_file_are_not_taken_for_others(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A node's id says which values it has and not where they lie: the crashed writer's chunks never reached the bucket.
-    monkeypatch.setattr(write_checkout, "_SPILL_BYTES", 1)
+    monkeypatch.setattr(working_set, "_SPILL_BYTES", 1)
     monkeypatch.setattr(stage, "_FOLD_AT", 10)
     crashed = reopen(place, tmp_path / "cache").checkout(write=True)
     for key in range(10):
