@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from hangarlake.chunks.codecs import decode_chunk
+from hangarlake.chunks.packs import ChunkRef
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.reading import PendingChunks, SampleReader
-from hangarlake.records.catalog import ColumnNode
+from hangarlake.records.catalog import ArrayNode, ColumnNode
 from hangarlake.records.conflicts import RawConflict, RawSide
 from hangarlake.records.diff import MISSING
+from hangarlake.records.entries import Entries
 
 __all__ = ["Conflict", "Side", "conflict_of", "describe_conflicts"]
 
@@ -53,8 +58,24 @@ class Side:
             name = raw.name or ""
             return SampleReader(name, raw.node.schema, self._chunks, self._pending).one(raw.entry, 0)
         if raw.entry is not None:
-            return self._chunks.read_raw([raw.entry.table.ref(int(raw.entry.rows[0]))])[0]
+            return self._chunk(raw.entry)
         return raw.node.logical() if raw.node is not None else None
+
+    def _chunk(self, entry: Entries) -> Any:
+        """Return the elements of a chunk of an array, or its encoded bytes where only zarr can decode them."""
+        from hangarlake.arrays.hierarchy import chunk_place
+        from hangarlake.arrays.layout import ArrayLayout
+
+        place = chunk_place(entry, 0, self._pending)
+        data = self._chunks.read_raw([place])[0] if isinstance(place, ChunkRef) else place
+        node = self._raw.node
+        layout = ArrayLayout.of(node.metadata) if isinstance(node, ArrayNode) else None
+        if layout is None or layout.encoding is None or layout.chunk_shape is None:
+            return data
+        chunk = decode_chunk(
+            data, layout.encoding, layout.dtype, layout.chunk_shape, fill_value=layout.fill_of_shards
+        )
+        return chunk.copy()
 
     def to_dict(self) -> dict[str, Any]:
         """Return digest and shape (of an attribute its value, of a whole node what describes it), JSON-ready."""
@@ -109,6 +130,24 @@ class Conflict:
     base: Side | None
     ours: Side | None
     theirs: Side | None
+
+    @property
+    def elements(self) -> int | None:
+        """How many elements of a chunk both sides changed, each in its own way; reads the chunk on all sides. ``None``
+        for what is no chunk, and where one side removed it."""
+        if self.kind != "chunk" or self.ours is None or self.theirs is None:
+            return None
+        from hangarlake.arrays.layout import ArrayLayout
+        from hangarlake.arrays.merging import overlapping
+
+        ours, theirs = self.ours.value, self.theirs.value
+        if isinstance(ours, bytes) or isinstance(theirs, bytes):
+            return None
+        node = self.ours._raw.node
+        assert isinstance(node, ArrayNode)
+        fill = ArrayLayout.of(node.metadata).fill_value
+        base = np.full_like(ours, fill) if self.base is None else self.base.value
+        return int(overlapping(base, ours, theirs).sum())
 
     def __str__(self) -> str:
         place = self.node or "attributes"

@@ -199,7 +199,7 @@ def three_way(
     """
     if granularity not in ("chunk", "element"):
         raise ValueError(f"granularity is 'chunk' or 'element', not {granularity!r}")
-    decide = _decider(session, resolve)
+    decide = _decider(session, resolve, base)
     staged = base.nodes if base.nodes is not None else StagedNodes(session.nodes)
     work = ThreeWay(session, staged, ChunkUploader(session.store))
     arrays = _array_merging
@@ -216,7 +216,7 @@ def three_way(
         array_merger=merger,
     )
     if result.conflicts:
-        conflicts = [conflict_of(base.shown(raw), session.chunks) for raw in result.conflicts]
+        conflicts = [conflict_of(base.shown(raw), session.chunks, work.uploader) for raw in result.conflicts]
         raise MergeConflictError(
             f"{what}: {describe_conflicts(conflicts)}; nothing was changed, "
             "resolve them with resolve='ours', 'theirs' or a function of each conflict",
@@ -256,7 +256,7 @@ def _assigned(work: ThreeWay, result: MergeResult) -> Catalog:
 # ---- resolving ----------------------------------------------------------------------------------------------------------
 
 
-def _decider(session: Session, resolve: Resolve | None) -> Decide | None:
+def _decider(session: Session, resolve: Resolve | None, base: MergeBase | None = None) -> Decide | None:
     """Turn what a person gave as `resolve` into a function of raw conflicts."""
     if resolve is None or resolve == "concatenate":
         return None
@@ -268,7 +268,7 @@ def _decider(session: Session, resolve: Resolve | None) -> Decide | None:
     ask = resolve
 
     def decide(raw: RawConflict) -> Decision | None:
-        conflict = conflict_of(raw, session.chunks)
+        conflict = conflict_of(raw if base is None else base.shown(raw), session.chunks)
         return _decision(conflict, ask(conflict))
 
     return decide

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from hangarlake.columns.reading import PendingChunks
 from hangarlake.columns.samples import describe
 from hangarlake.conflicts import Side
 from hangarlake.errors import SampleNotFoundError, SchemaError
-from hangarlake.records.catalog import CatalogNode, ColumnSchema
+from hangarlake.records.catalog import ArrayNode, CatalogNode, ColumnSchema
 from hangarlake.records.conflicts import RawSide
 from hangarlake.records.diff import MISSING, AttributeChanges, NodeDiff
 from hangarlake.records.entries import Entries
@@ -22,7 +22,12 @@ from hangarlake.records.keys import KeyArray, as_key_array, decode_grid, decode_
 from hangarlake.records.tree import NodeSource, find
 from hangarlake.records.tree_diff import TreeChange, count_changes, diff_trees
 
+if TYPE_CHECKING:
+    from hangarlake.arrays.comparing import ArrayChangeStats
+    from hangarlake.arrays.sides import ArraySide
+
 __all__ = [
+    "ArrayChunks",
     "ArrayDiff",
     "ChangedKeys",
     "ColumnDiff",
@@ -348,6 +353,14 @@ class ColumnDiff(NodeChange):
     """
 
 
+class ArrayChunks(NamedTuple):
+    """Grid coordinates of chunks that changed, each sorted and found while it is iterated over."""
+
+    added: ChangedKeys
+    removed: ChangedKeys
+    modified: ChangedKeys
+
+
 class ArrayDiff(NodeChange):
     """What changed in one Zarr array: its keys are the grid coordinates of chunks, its values their encoded bytes."""
 
@@ -376,6 +389,70 @@ class ArrayDiff(NodeChange):
         if not isinstance(key, tuple) or len(key) != ndim or not all(isinstance(n, int) for n in key):
             raise SchemaError(f"array {self.name!r}: a chunk is named by {ndim} grid coordinates, not {key!r}")
         return bytes(encode_grid(np.array([key], np.uint32).reshape(1, ndim))[0])
+
+    @property
+    def chunks(self) -> ArrayChunks:
+        """Grid coordinates of the chunks that were added, removed and modified."""
+        return ArrayChunks(self.added, self.removed, self.modified)
+
+    def _array_sides(self) -> list[ArraySide | None]:
+        from hangarlake.arrays.sides import ArraySide
+
+        made: list[ArraySide | None] = []
+        for node, name, pending in self._sides():
+            side = None
+            if isinstance(node, ArrayNode):
+                side = ArraySide(name or self.name, node, self._sources.nodes, self._sources.chunks, pending)
+            made.append(side)
+        return made
+
+    def regions(self) -> list[tuple[slice, ...]]:
+        """Return the regions that changed, as slices of the new array (of the old one, if it was removed).
+
+        They are whole chunks, neighbours joined, clipped to the shape. An array whose metadata but for the shape changed, or
+        whose chunks are no regular grid, changed as a whole.
+        """
+        from hangarlake.arrays.comparing import regions_of
+
+        old, new = self._array_sides()
+        side = new or old
+        assert side is not None
+        shape, chunk_shape = side.layout.shape, side.layout.chunk_shape
+        if chunk_shape is None or not self._is_comparable(old, new):
+            return [tuple(slice(0, n) for n in shape)]
+        grid = [-(-n // c) for n, c in zip(shape, chunk_shape, strict=True)]
+        changed = (place for keys in self.chunks for place in keys)
+        inside = (p for p in changed if all(k < n for k, n in zip(p, grid, strict=True)))
+        return regions_of(inside, chunk_shape, shape)
+
+    @staticmethod
+    def _is_comparable(old: ArraySide | None, new: ArraySide | None) -> bool:
+        if old is None or new is None:
+            return True
+        a, b = old.layout, new.layout
+        return a.ndim == b.ndim and a.chunk_shape == b.chunk_shape and a.dtype == b.dtype
+
+    def stats(self) -> ArrayChangeStats:
+        """Read the changed chunks of both sides and compare their elements.
+
+        Raises
+        ------
+        SchemaError
+            If the sides cannot be compared: one is missing, or rank, chunks or data type differ.
+        """
+        from hangarlake.arrays.comparing import compare_chunks
+
+        old, new = self._array_sides()
+        if old is None or new is None or not self._is_comparable(old, new) or None in (
+            old.layout.encoding,
+            new.layout.encoding,
+        ):
+            raise SchemaError(
+                f"array {self.name!r}: its two states cannot be compared element by element (it was {self.state}, or "
+                "its rank, chunks, data type or codecs are others)"
+            )
+        places = sorted({place for keys in self.chunks for place in keys})
+        return compare_chunks(old, new, np.array(places, np.int64).reshape(len(places), new.layout.ndim))
 
 
 def attributes_to_dict(changes: AttributeChanges) -> dict[str, Any]:

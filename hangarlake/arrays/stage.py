@@ -62,6 +62,11 @@ class ArrayStage:
         """The trees that must stay."""
         return [self.root] if self.root is not None else []
 
+    @property
+    def sink(self) -> StagedNodes:
+        """Where new nodes go."""
+        return self._nodes
+
     def matches(self, node: CatalogNode) -> bool:
         """Tell whether this can go on as the stage of a node."""
         return isinstance(node, ArrayNode)

@@ -341,7 +341,8 @@ class WritableArrayViews(ArrayViews):
             self._check_place(name, node)
             self._add_groups(name)
             self.put_node(name, node)
-            return self._group_view(name)
+        # Not under the lock: zarr asks the store from a thread of its own.
+        return self._group_view(name)
 
     def _check_vacant(self, name: str) -> None:
         self._check_open()

@@ -19,9 +19,11 @@ from hangarlake.records.tree import NodeSink, NodeSource
 from hangarlake.records.tree_diff import same_root
 from hangarlake.records.tree_merge import Labels, TreeMerge, TreePlan, carry_out, coordinates, merge_trees, plan_merge
 
-__all__ = ["ArrayMerger", "MergeResult", "TreeMerge", "merge_catalogs", "merge_trees"]
+__all__ = ["ArrayMerger", "MergeResult", "TreeMerge", "common_axis", "merge_catalogs", "merge_trees"]
 
-ArrayMerger: TypeAlias = Callable[[str, ArrayNode, ArrayNode, ArrayNode], ArrayNode | list[RawConflict] | None]
+ArrayMerger: TypeAlias = Callable[
+    [str, ArrayNode, ArrayNode, ArrayNode], ArrayNode | list[RawConflict] | tuple[ArrayNode, ArrayNode] | None
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def merge_catalogs(
     decide : callable, optional
         Asked once for each conflict; ``None`` for an answer leaves it unresolved.
     array_merger : callable, optional
-        Asked first for arrays that both sides changed: a merged node, conflicts that stay unresolved, or ``None`` to merge by chunk.
+        Asked first for arrays that both sides changed: a merged node, conflicts that stay unresolved, ours and theirs to merge by
+        chunk in their place, or ``None`` to merge by chunk.
 
     Raises
     ------
@@ -253,11 +256,13 @@ class _CatalogMerge:
             answer = self.array_merger(name, base, ours, theirs)
             if isinstance(answer, ArrayNode):
                 return answer
-            if answer is not None:
+            if isinstance(answer, tuple):
+                ours, theirs = answer
+            elif answer is not None:
                 self.arbiter.unresolved.extend(answer)
                 return ours
         core = _merged_core(base, ours, theirs)
-        axis = None if base is None else _common_axis(base, ours, theirs)
+        axis = None if base is None else common_axis(base, ours, theirs)
         if core is None:
             return self._choose(name, "array-metadata" if axis is None else "append", thread)
         plan = plan_merge(base.root if base is not None else None, ours.root, theirs.root, self.source)
@@ -396,7 +401,7 @@ def _grown_axis(old: ArrayNode, new: ArrayNode) -> int | None:
     return axes[0] if len(a) == len(b) and len(axes) == 1 and a[axes[0]] < b[axes[0]] else None
 
 
-def _common_axis(base: ArrayNode, ours: ArrayNode, theirs: ArrayNode) -> int | None:
+def common_axis(base: ArrayNode, ours: ArrayNode, theirs: ArrayNode) -> int | None:
     """Return the axis along which both sides grew an array, if that is all that they did to its metadata."""
     axis = _grown_axis(base, ours)
     return axis if axis == _grown_axis(base, theirs) else None
