@@ -76,8 +76,8 @@ def renames_across(graph: Graph, a: str, b: str) -> dict[str, str]:
 
     Empty for unrelated histories.
     """
-    base = graph.merge_base(a, b)
-    if base is None or a == b:
+    base = None if a == b else graph.merge_base(a, b)
+    if base is None:
         return {}
     there = inverse(graph.renames_between(base, a)) if base != a else {}
     return compose(there, graph.renames_between(base, b) if base != b else {})
