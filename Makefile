@@ -23,10 +23,11 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 endif
 
-.PHONY: help demo test lint format bench clean distclean
+.PHONY: help demo compose-demo test lint format bench clean distclean
 
 help:
 	@echo "make demo   the whole tour on 1,797 real images, in a temporary folder"
+	@echo "make compose-demo  the same in MinIO and on a Dask cluster, with Docker (DEMO=rustfs-demo, gcs-demo: elsewhere)"
 	@echo "make test   the test suite"
 	@echo "make lint   ruff, its formatter, and mypy"
 	@echo "make format let ruff format and mend what it can"
@@ -62,6 +63,16 @@ $(STAMPS)/lint: $(STAMPS)/base pyproject.toml
 
 demo: $(STAMPS)/demo
 	$(BIN)/hangarlake demo
+
+# For those with Docker. What it starts is removed again, whatever happens.
+DEMO ?= demo cluster
+COMPOSE = docker compose --env-file $(firstword $(wildcard .env) .env.example)
+
+compose-demo:
+	@docker compose version >/dev/null 2>&1 || { echo "make: this needs Docker with its compose plugin" >&2; exit 1; }
+	@trap '$(COMPOSE) --profile "*" down --volumes --remove-orphans' EXIT; trap 'exit 130' INT TERM; set -e; \
+		$(COMPOSE) build demo; \
+		for service in $(DEMO); do $(COMPOSE) run --rm $$service; done
 
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest --numprocesses $(WORKERS)
