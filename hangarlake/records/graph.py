@@ -17,6 +17,7 @@ from hangarlake.records.canonical import digest
 from hangarlake.records.commits import commit_key, parse_commit, read_commit
 from hangarlake.records.history import SEGMENT_LINES, encode_segment, read_segment, segment_key, segment_span
 from hangarlake.records.index import Index
+from hangarlake.records.renames import compose
 from hangarlake.storage.executors import map_io
 
 if TYPE_CHECKING:
@@ -391,13 +392,9 @@ class Graph:
             commit = parent
         now: dict[str, str] = {}
         for step in reversed(path):
-            if not step:
-                continue
-            taken = set(now.values())
-            # A name that is not a new one of an older node is the node's first; unless that node has moved on.
-            first = {old: new for old, new in step.items() if old not in taken and old not in now}
-            now = {old: step.get(new, new) for old, new in now.items()} | first
-        return {old: new for old, new in now.items() if old != new}
+            if step:
+                now = compose(now, step)
+        return now
 
     def _reaching(self, goal: Commit, tip: Commit) -> set[str]:
         """Return the commits between `tip` and `goal`, both included, from which `goal` can be reached."""
