@@ -2,6 +2,7 @@
 
 1,797 scanned digits go into three columns in two commits; a branch mends some labels; a tag names the result; a merge with one
 conflict brings it back; and a second process, which knows nothing but the URL, reads some of it and counts what that costs.
+A clone in a second place fetches one image and pushes a change back.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def run(url: str | None, options: dict[str, Any] | None, redact: Callable[[str],
         _branch(repo)
         _merge(repo)
         _read_cold(url, options, redact)
+        _exchange(url, options, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hangarlake-clone-"))))
     say("")
     say(
         "That is the whole model: samples under keys in columns, commits over all of them, and a bucket is the server.",
@@ -173,6 +175,38 @@ def _read_cold(url: str, options: dict[str, Any] | None, redact: Callable[[str],
     for what, cost in (("open and one sample", answer["one"]), (f"then {_BATCH} scattered ones", answer["batch"])):
         trips = f"{cost['requests']} requests in {cost['round_trips']} round trips"
         say(f"{what}: {trips}, {size(cost['bytes'])} of {size(answer['stored'])} stored")
+
+
+def _exchange(url: str, options: dict[str, Any] | None, folder: Path) -> None:
+    """Clone to a second place, fetch one image there, and push a change back."""
+    from hangarlake import Progress, Repository
+
+    _step(
+        "Clone it to a second place",
+        "Two places are all it takes to exchange commits. The books come, the data stays until somebody wants it.",
+    )
+    came = Progress()
+    author = "Other <other@hangarlake.dev>"
+    clone = Repository.clone(url, folder / "clone", source_options=options, author=author, progress=came)
+    try:
+        stats = clone.stats("v1")
+        say(
+            f"{came.objects} objects, {size(came.bytes)}: {stats.commits} commits whole, and of "
+            f"{stats.samples:,} samples {stats.missing_samples:,} not here"
+        )
+        brought = clone.fetch_data("v1", nodes=["images"], keys=["0042"])
+        with clone.checkout("v1", read_through=False) as view:
+            say(f"fetched images['0042'] {view['images', '0042'].shape}, {size(brought.bytes)} with its neighbours")
+        with clone.checkout("main", write=True) as writer:
+            writer["names", "0042"] = writer["names", "0042"].upper()
+            commit = writer.commit("Shout the name of a digit")
+        pushed = clone.push()
+        say(
+            f"commit {commit.id[:_SHORT]} made in the clone, and pushed: {pushed.objects} objects, {size(pushed.bytes)}"
+        )
+    finally:
+        clone.remotes.remove("origin")
+        clone.close()
 
 
 def _digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

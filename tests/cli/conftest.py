@@ -42,6 +42,7 @@ def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HANGARLAKE_AUTHOR", "Ada Lovelace <ada@example.org>")
     monkeypatch.setenv("HANGARLAKE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HANGARLAKE_CONFIG_DIR", str(tmp_path / "config"))
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
