@@ -39,7 +39,7 @@ def test_the_demo_runs_in_a_folder_and_leaves_a_repository(process: Run) -> None
         }
     # The merge with its one conflict left main as the branch is.
     assert len(repo.resolve("main~1").parents) == 2
-    assert repo.diff("relabel", "main").is_empty
+    assert repo.diff("relabel", "main~1").is_empty
     assert "conflict in labels['0005']" in done.out
 
 
