@@ -23,7 +23,7 @@ from hangarlake.records.treepacks import TreePack, TreePacker, copy_tops
 from hangarlake.session import Session, Snapshot
 from hangarlake.storage.executors import io_pool, map_io
 
-__all__ = ["Draft", "Published", "publish", "stand_fields"]
+__all__ = ["Draft", "Published", "located", "publish", "stand_fields"]
 
 _log = logging.getLogger(__name__)
 # Catalogs up to this size travel inside refs.
@@ -92,7 +92,7 @@ def publish(
         if node.root is not None:
             packer.add(node.root)
     laid = packer.finish()
-    catalog = _located(draft.catalog, packer)
+    catalog = located(draft.catalog, packer)
     time = utc_now()
     commit_id, record = encode_commit(
         catalog=catalog.id,
@@ -151,7 +151,8 @@ def _settle_catalog(session: Session, key: str, encoded: bytes) -> None:
         session.store.put(key, encoded)
 
 
-def _located(catalog: Catalog, packer: TreePacker) -> Catalog:
+def located(catalog: Catalog, packer: TreePacker) -> Catalog:
+    """Return a catalog whose roots are where a packer has laid them."""
     nodes: dict[str, CatalogNode] = {}
     inlined: dict[bytes, bytes] = {}
     for name, node in catalog.nodes.items():

@@ -41,6 +41,7 @@ from hangarlake.staging import Staging
 from hangarlake.working_set import WorkingSet
 
 if TYPE_CHECKING:
+    from hangarlake.forking import ChangeSet, ForkedWriter
     from hangarlake.repository import Repository
 
 __all__ = ["WriteCheckout"]
@@ -427,6 +428,29 @@ class WriteCheckout(WorkingSet):
             )
             self._settle(merged)
             return merged.snapshot.commit
+
+    # ---- together with others ---------------------------------------------------------------------------------------
+
+    def fork(self) -> ForkedWriter:
+        """Return a small writer that pickles to another process and writes parts of this checkout there.
+
+        It sees what is staged here now (which is uploaded for that). What it wrote comes back by ``w.join(fork.changes())``.
+        """
+        from hangarlake.forking import fork
+
+        return fork(self)
+
+    def join(self, *change_sets: ChangeSet) -> None:
+        """Stage what forks of this checkout wrote: all of it or nothing. Equal values of two forks are no conflict.
+
+        Raises
+        ------
+        MergeConflictError
+            If two of them, or one of them and what was staged here since, have different values for one key or chunk.
+        """
+        from hangarlake.forking import join
+
+        join(self, change_sets)
 
     # ---- leaving ----------------------------------------------------------------------------------------------------
 

@@ -196,6 +196,7 @@ class WritableArrayViews(ArrayViews):
                 check_path(name)
                 self._check_place(name, node)
                 self._views.pop(name, None)
+                self._stages.pop(name, None)
             self._nodes[name] = node
 
     def _check_place(self, name: str, node: CatalogNode) -> None:
