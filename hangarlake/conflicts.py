@@ -72,9 +72,7 @@ class Side:
         layout = ArrayLayout.of(node.metadata) if isinstance(node, ArrayNode) else None
         if layout is None or layout.encoding is None or layout.chunk_shape is None:
             return data
-        chunk = decode_chunk(
-            data, layout.encoding, layout.dtype, layout.chunk_shape, fill_value=layout.fill_of_shards
-        )
+        chunk = decode_chunk(data, layout.encoding, layout.dtype, layout.chunk_shape, fill_value=layout.fill_of_shards)
         return chunk.copy()
 
     def to_dict(self) -> dict[str, Any]:
