@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -291,7 +292,7 @@ class Checkout(BaseCheckout):
     def attrs(self) -> dict[str, Any]:
         """The repository's own attributes at this commit (a copy)."""
         self._check_open()
-        return dict(self._snapshot.catalog.attrs)
+        return copy.deepcopy(dict(self._snapshot.catalog.attrs))
 
     @property
     def catalog(self) -> Catalog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from hangarlake.columns.lookup import HotNodes, Place
 from hangarlake.columns.reading import PendingChunks, SampleReader
 from hangarlake.columns.samples import describe
 from hangarlake.columns.scan import scan_tree
-from hangarlake.errors import ReadOnlyError, SampleNotFoundError, SchemaError
+from hangarlake.errors import NodeNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
 from hangarlake.records.catalog import ColumnNode, ColumnSchema
 from hangarlake.records.entries import Entries
 from hangarlake.records.keys import FlatKey, decode_keys, encode_key, encode_keys
@@ -118,7 +119,7 @@ class Column(Mapping[Any, Any]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """Attributes of the column."""
-        return dict(self._node.attrs)
+        return copy.deepcopy(dict(self._node.attrs))
 
     @property
     def nbytes(self) -> int:
@@ -346,7 +347,10 @@ class Column(Mapping[Any, Any]):
     # ---- showing ----------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name!r}: {len(self):,} samples of {describe(self.schema)}>"
+        try:
+            return f"<{type(self).__name__} {self._name!r}: {len(self):,} samples of {describe(self.schema)}>"
+        except (ValueError, NodeNotFoundError):
+            return f"<{type(self).__name__} {self._name!r} of a checkout that is closed or has no such column>"
 
     def _repr_html_(self) -> str:
         rows = [("samples", f"{len(self):,}"), ("kind", describe(self.schema)), ("nested", str(self.nested))]

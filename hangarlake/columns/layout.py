@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,8 +41,12 @@ def check_encoding(name: str, encoding: Mapping[str, Any] | None) -> dict[str, A
     size = options.get("chunk_bytes")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 1 << 30):
         raise SchemaError(f"column {name!r}: chunk_bytes is an int from 1 to 2**30, not {size!r}")
-    if options.get("chunk_shape") is not None:
-        options["chunk_shape"] = [int(n) for n in options["chunk_shape"]]
+    chunk_shape = options.get("chunk_shape")
+    if chunk_shape is not None:
+        try:
+            options["chunk_shape"] = [operator.index(n) for n in chunk_shape]
+        except TypeError:
+            raise SchemaError(f"column {name!r}: chunk_shape is a tuple of int, not {chunk_shape!r}") from None
     return options
 
 

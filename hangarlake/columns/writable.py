@@ -9,6 +9,7 @@ import numpy as np
 
 from hangarlake.columns.column import Column, ColumnOwner
 from hangarlake.columns.lookup import Place
+from hangarlake.columns.reading import SampleReader
 from hangarlake.columns.samples import restore
 from hangarlake.columns.stage import REMOVED, ColumnStage
 from hangarlake.errors import SampleNotFoundError, SchemaError
@@ -35,7 +36,11 @@ class WritableColumn(Column):
 
     @property
     def _stage(self) -> ColumnStage:
-        return self._stage_of(self._name)  # raises if the checkout is closed or the column gone
+        stage = self._stage_of(self._name)  # raises if the checkout is closed or the column gone
+        if stage.schema is not self._reader.schema:
+            # After a commit the same schema may be another object; a column that was removed and added anew has another one.
+            self._reader = SampleReader(self._name, stage.schema, self._owner.chunks, self._owner.pending)
+        return stage
 
     def _root(self) -> NodeRef | None:
         with self._lock:

@@ -120,6 +120,8 @@ def _decode_component(data: bytes) -> tuple[FlatKey, bytes]:
 def encode_keys(keys: Iterable[object]) -> KeyArray:
     """Encode many keys into one ``S`` array, in the order given. Integer arrays, ranges and lists of one type are fast."""
     if isinstance(keys, range):
+        for key in {*keys[:1], *keys[-1:]}:
+            encode_key(key)  # raises if it does not fit; if both ends do, all between them do
         keys = np.arange(keys.start, keys.stop, keys.step, dtype=np.int64) if len(keys) else np.empty(0, np.int64)
     if isinstance(keys, np.ndarray):
         if keys.ndim != 1:

@@ -81,8 +81,15 @@ def test_flat_keys_and_plain_values_are_refused(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(KEYS, KEYS, st.text("xy", max_size=2), st.sampled_from(["set", "remove", "drop", "commit"])), max_size=25))
-def test_nested_columns_behave_as_a_dict_of_dicts(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, object, str, str]]) -> None:
+@given(
+    st.lists(
+        st.tuples(KEYS, KEYS, st.text("xy", max_size=2), st.sampled_from(["set", "remove", "drop", "commit"])),
+        max_size=25,
+    )
+)
+def test_nested_columns_behave_as_a_dict_of_dicts(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[object, object, str, str]]
+) -> None:
     repo = new_repository(tmp_path_factory.mktemp("nested"))
     model: dict[object, dict[object, str]] = {}
     with repo.checkout(write=True, staging="memory") as w:
