@@ -443,9 +443,15 @@ class ArrayDiff(NodeChange):
         from hangarlake.arrays.comparing import compare_chunks
 
         old, new = self._array_sides()
-        if old is None or new is None or not self._is_comparable(old, new) or None in (
-            old.layout.encoding,
-            new.layout.encoding,
+        if (
+            old is None
+            or new is None
+            or not self._is_comparable(old, new)
+            or None
+            in (
+                old.layout.encoding,
+                new.layout.encoding,
+            )
         ):
             raise SchemaError(
                 f"array {self.name!r}: its two states cannot be compared element by element (it was {self.state}, or "
