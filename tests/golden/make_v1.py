@@ -214,11 +214,17 @@ def make(folder: Path) -> None:
         "tags": {"v1/größe": "first"},
         "history of main": ["merge", "side", "second", "first", "empty"],
         "states": book.states,
-        "columns": book.pool,
     }
-    (folder / "expected.json").write_text(
-        json.dumps(expected, indent=0, ensure_ascii=False, sort_keys=True) + "\n", "utf-8"
-    )
+    # One line for each column, so that a file of many numbers stays short.
+    pool = ",\n".join(f"{json.dumps(name)}: {compact(book.pool[name])}" for name in sorted(book.pool))
+    parts = [f"{json.dumps(name)}: {compact(part)}" for name, part in sorted(expected.items())]
+    text = ",\n".join([f'"columns": {{\n{pool}\n}}', *parts])
+    (folder / "expected.json").write_text(f"{{\n{text}\n}}\n", "utf-8")
+
+
+def compact(value: Any) -> str:
+    """Return JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def deterministic() -> Any:
