@@ -1,0 +1,85 @@
+"""The site is complete: every command, public name, page and example is in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from types import ModuleType
+
+import pytest
+
+import hangarlake
+from hangarlake import errors
+from tests.docs.pages import DOCS, ROOT
+
+
+def _hook(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"hooks_{name}", DOCS / "hooks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _nav() -> str:
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    return text[text.index("\nnav:") :]
+
+
+def _commands() -> dict[str, object]:
+    from typer.main import get_command
+
+    from hangarlake.cli.app import app
+
+    found: dict[str, object] = {}
+    for name, command in get_command(app).commands.items():
+        found[name] = command
+        for sub, each in getattr(command, "commands", {}).items():
+            found[f"{name} {sub}"] = each
+    return found
+
+
+def test_the_reference_has_every_command_with_its_options_and_their_help() -> None:
+    reference = _hook("generated").command_line_reference()
+    for name, command in _commands().items():
+        assert re.search(rf"^###+ {name}$", reference, re.MULTILINE), name
+        section = re.split(rf"^###+ {name}$", reference, flags=re.MULTILINE)[1].split("\n##")[0]
+        for parameter in command.params:  # type: ignore[attr-defined]  # typer's classes carry no types
+            if parameter.name == "help":
+                continue
+            assert all(f"`{option}`" in section for option in parameter.opts if option.startswith("-")), (name, section)
+    assert re.search(r"^\| [^|]+ \|  \|$", reference, re.MULTILINE) is None, "something has no help"
+
+
+def test_the_page_of_the_command_line_asks_for_the_reference() -> None:
+    hook = _hook("generated")
+    page = (DOCS / "reference/cli.md").read_text("utf-8")
+    assert "### merge" in hook.on_page_markdown(page)
+    assert hook.on_page_markdown("# Another page") == "# Another page"
+
+
+def test_every_public_name_is_in_the_reference_of_python() -> None:
+    pages = "".join(path.read_text("utf-8") for path in (DOCS / "reference/api").glob("*.md"))
+    documented = set(re.findall(r"^::: hangarlake\.(?:\w+\.)*(\w+)$", pages, re.MULTILINE))
+    constants = {"OURS", "THEIRS", "REMOVE", "__version__"}  # the first three are members of Resolution
+    assert set(hangarlake.__all__) - set(errors.__all__) - constants <= documented
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    notes = {path for note in _hook("generated").design_notes(DOCS) for path in note.values()}
+    assert pages - notes == set(re.findall(r"[\w./-]+\.md", _nav()))
+
+
+def test_every_example_is_on_its_page() -> None:
+    page = (DOCS / "examples.md").read_text("utf-8")
+    scripts = {path.name for path in (ROOT / "examples").glob("*.py")} - {"place.py"}
+    assert set(re.findall(r'^--8<-- "examples/(\w+\.py)"$', page, re.MULTILINE)) == scripts
+
+
+def test_docstrings_become_markdown() -> None:
+    pytest.importorskip("griffe")
+    as_markdown = _hook("roles").as_markdown
+    assert as_markdown("See :meth:`Repository.open` and :class:`~a.b.Store`.") == "See `Repository.open` and `Store`."
+    assert as_markdown("For example::\n\n    x = 1") == "For example:\n\n    x = 1"
