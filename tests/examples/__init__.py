@@ -1,0 +1,1 @@
+"""Tests of the examples: each runs, and leaves nothing behind."""
