@@ -23,13 +23,14 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 endif
 
-.PHONY: help demo compose-demo test lint format bench clean distclean
+.PHONY: help demo compose-demo test lint docs format bench clean distclean
 
 help:
 	@echo "make demo   the whole tour on 1,797 real images, in a temporary folder"
 	@echo "make compose-demo  the same in MinIO and on a Dask cluster, with Docker (DEMO=rustfs-demo, gcs-demo: elsewhere)"
 	@echo "make test   the test suite"
-	@echo "make lint   ruff, its formatter, and mypy"
+	@echo "make lint   ruff, its formatter, mypy, and whether the documentation builds"
+	@echo "make docs   the documentation, as a site in the folder site"
 	@echo "make format let ruff format and mend what it can"
 	@echo "make bench  the benchmarks"
 	@echo "make clean  remove what builds and tests left behind (distclean: the environment too)"
@@ -77,10 +78,17 @@ compose-demo:
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
+# The theme announces on every run what becomes of it.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MKDOCS) build --strict --quiet --site-dir "$(VENV)/site"
+
+docs: $(STAMPS)/lint
+	$(MKDOCS) build --strict
 
 format: $(STAMPS)/lint
 	$(BIN)/ruff check --fix .
