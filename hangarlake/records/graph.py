@@ -8,6 +8,7 @@ commit is taken, everything in the walk that descends from it has been taken bef
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
@@ -18,10 +19,11 @@ from hangarlake.records.commits import commit_key, parse_commit, read_commit
 from hangarlake.records.history import SEGMENT_LINES, encode_segment, read_segment, segment_key, segment_span
 from hangarlake.records.index import Index
 from hangarlake.records.renames import compose
-from hangarlake.storage.executors import map_io
+from hangarlake.storage.executors import io_pool, map_io
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
 
     from hangarlake.records.models import Commit
     from hangarlake.storage.base import ObjectStore
@@ -34,6 +36,7 @@ _PAGE = 512  # generations that are taken from the index together
 _AHEAD = 64  # commits of a walk whose parents are fetched together
 _SPARE = 65_536  # records that are kept though nobody has asked for them yet
 _FLUSH = 4096  # commits that go into the index together
+_FLUSH_BEHIND = 64  # from so many on, the index is written while the walk goes on
 
 _NOTHING: tuple[None, bool] = (None, False)
 _OURS, _THEIRS, _STALE = 1, 2, 4
@@ -63,6 +66,7 @@ class Graph:
         self._segments: set[str] = set()
         self._pages: set[int] = set()
         self._unsaved: deque[tuple[str, int, str]] = deque()
+        self._writing: list[tuple[int, Future[None]]] = []
 
     def __reduce__(self) -> tuple[type[Graph], tuple[ObjectStore, Index]]:
         return Graph, (self._store, self._index)
@@ -202,7 +206,15 @@ class Graph:
                 rows.append(self._unsaved.popleft())
             except IndexError:
                 break  # another thread was faster
-        self._index.add_commits(rows)
+        if len(rows) < _FLUSH_BEHIND:
+            if rows:
+                self._index.add_commits(rows)
+            return
+        try:
+            # Nobody waits for the index: a walk over all of history need not either.
+            self._writing.append((os.getpid(), io_pool().submit(self._index.add_commits, rows)))
+        except RuntimeError:
+            self._index.add_commits(rows)  # the interpreter is shutting down and starts no more threads
 
     def _parents(self, commit: Commit, walk: Iterable[str] = ()) -> list[Commit]:
         """Return the parents, checking the generation number against them.
@@ -232,6 +244,10 @@ class Graph:
     def close(self) -> None:
         """Hand what was read to the index. The object may be used again."""
         self._flush()
+        while self._writing:
+            process, writing = self._writing.pop()
+            if process == os.getpid():  # after a fork, the threads that write are in the parent
+                writing.result()
 
     # ---- walks -------------------------------------------------------------------------------------------------------
 
