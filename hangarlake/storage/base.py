@@ -138,5 +138,14 @@ class ObjectStore(ABC):
         """Tell whether there is an object under exactly this key."""
         return any(info.key == key for info in self.list(key))
 
+    def copy_from(self, source: ObjectStore, key: str) -> int | None:  # noqa: ARG002 - most engines cannot
+        """Copy an object of another store under the same key without moving its bytes through this machine.
+
+        Returns its size; ``None`` where the two stores do not share a server that can do it, and nothing was done. The bytes
+        are not seen, so they are not verified: only for objects that are trusted. Raises ``ObjectNotFoundError`` where
+        `source` has no such object.
+        """
+        return None
+
     def close(self) -> None:  # noqa: B027 -- most engines keep nothing that would have to be closed
         """Release connections and descriptors. The store may be used again; it reopens what it needs."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from hangarlake.storage.cloud import CloudTarget
 
 __all__ = ["ObstoreStore"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -72,6 +76,7 @@ class ObstoreStore(ObjectStore):
             )
         self._target = target
         self._engine: S3Store | GCSStore | AzureStore | None = None
+        self._bucket: S3Store | GCSStore | AzureStore | None = None
         self._substitute: FsspecStore | None = None
         self._pid = os.getpid()
 
@@ -196,6 +201,27 @@ class ObstoreStore(ObjectStore):
             return False
         return True
 
+    def copy_from(self, source: ObjectStore, key: str) -> int | None:
+        check_key(key)
+        if not isinstance(source, ObstoreStore) or self._forked() is not None:
+            return None
+        there, here = source._target, self._target
+        if replace(there, prefix=here.prefix) != here:
+            return None  # another bucket, or other credentials: one server need not see both
+        if self._bucket is None:
+            self._bucket = _open(replace(here, prefix=""))
+        bucket = self._bucket
+        paths = [f"{target.prefix}/{key}".lstrip("/") for target in (there, here)]
+        try:
+            self._call("copy", key, lambda: obstore.copy(bucket, *paths))
+            size: int = self._call("look up", key, lambda: obstore.head(bucket, paths[1]))["size"]
+        except ObjectNotFoundError:
+            raise
+        except StorageError as error:
+            logger.info("%s is not copied by the server: %s", key, error)
+            return None
+        return size
+
     # ---- the rest --------------------------------------------------------------------------------------------------
 
     @property
@@ -215,6 +241,7 @@ class ObstoreStore(ObjectStore):
 
     def close(self) -> None:
         self._engine = None
+        self._bucket = None
 
     def __reduce__(self) -> tuple[type[ObstoreStore], tuple[str, dict[str, Any]]]:
         return ObstoreStore, (self._typed, self._options)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import hangarlake as hl
-from hangarlake.storage import MemoryStore
+from hangarlake.storage import MemoryStore, ObstoreStore
 from hangarlake.testing import CountingStore, Fault, FaultyStore
 from tests.transfer.places import check_place, contents, copy_of, image, new_repository, put
 
@@ -290,3 +291,24 @@ def test_arrays_of_every_kind_arrive_as_they_are(tmp_path: Path) -> None:
         assert co["meta", "a"] == {"x": [1, 2]}
         assert co["nested", "s", "t"] == "deep"
         assert co.missing() == {}
+
+
+def test_within_one_bucket_the_server_copies_the_data(
+    s3_url: str, s3_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = new_repository(f"{s3_url}/a", 50, storage_options=s3_options)
+    origin.remotes.add("copy", f"{s3_url}/b", storage_options=s3_options)
+    read: list[str] = []
+    get = ObstoreStore.get
+    monkeypatch.setattr(ObstoreStore, "get", lambda self, key: (read.append(key), get(self, key))[1])
+    result = origin.push("copy")
+    assert not any(key.startswith("packs/") for key in read)
+    copy = hl.Repository.open(f"{s3_url}/b", storage_options=s3_options, read_through=False)
+    check_place(copy._session.store, data=True)
+    assert contents(copy) == contents(origin)
+    assert result.bytes > copy.stats().stored_bytes
+    # Another endpoint is another server: the bytes go through here.
+    other = FaultyStore(MemoryStore())
+    origin.remotes.add("other", other)
+    origin.push("other")
+    assert any(key.startswith("packs/") for key in read)
