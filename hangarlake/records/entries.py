@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -148,7 +149,12 @@ class ChunkTable:
 
     def grid_encodings(self) -> npt.NDArray[np.bool_]:
         """Tell which encodings are grids, shape (encodings,)."""
-        return np.array(['"layout":"grid"' in e for e in self.encodings] or [False], np.bool_)
+        return _grids(self.encodings)[0]
+
+    @property
+    def has_grids(self) -> bool:
+        """Whether some sample may be cut into several chunks."""
+        return _grids(self.encodings)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +216,8 @@ class Entries:
     def spans(self) -> npt.NDArray[np.int64]:
         """Return how many consecutive rows of the chunk table each entry uses, shape (n,)."""
         ones = np.ones(len(self), np.int64)
-        grids = self.table.grid_encodings()
-        if grids.any() and len(self):
-            is_grid = grids[self.table.encoding[self.rows]]
+        if self.table.has_grids and len(self):
+            is_grid = self.table.grid_encodings()[self.table.encoding[self.rows]]
             return np.where(is_grid, self.index.astype(np.int64), ones)
         return ones
 
@@ -220,7 +225,7 @@ class Entries:
         """Drop rows of the chunk table that no entry uses; with `dedupe` also rows that repeat a chunk."""
         if not len(self):
             return replace(self, table=ChunkTable.empty(), rows=np.empty(0, np.uint32))
-        if self.table.grid_encodings().any():
+        if self.table.has_grids:
             return self._compact_grids()
         rows = self.rows
         used, inverse = _unique_rows(rows, len(self.table))
@@ -332,6 +337,12 @@ class Entries:
         index[where] = upserts.index
         table = ChunkTable.concat([self.table, upserts.table])
         return Entries(self.keys, digests, shapes, rows, index, table).compact(dedupe=True)
+
+
+@lru_cache(maxsize=1024)
+def _grids(encodings: tuple[str, ...]) -> tuple[npt.NDArray[np.bool_], bool]:
+    grids = np.array(['"layout":"grid"' in e for e in encodings] or [False], np.bool_)
+    return grids, bool(grids.any())
 
 
 def _repeats(digests: Digests) -> bool:

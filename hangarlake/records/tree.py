@@ -78,8 +78,10 @@ def cut_points(keys: KeyArray, level: int) -> list[int]:
 _Items = TypeVar("_Items", Entries, Children)
 
 
-def _emit(items: Entries | Children, level: int, sink: NodeSink) -> tuple[bytes, NodeRef]:
-    node: Node = Leaf.of(items.compact()) if isinstance(items, Entries) else Inner.of(level, items.compact())
+def _emit(items: Entries | Children, level: int, sink: NodeSink, *, compact: bool = True) -> tuple[bytes, NodeRef]:
+    if compact:
+        items = items.compact()
+    node: Node = Leaf.of(items) if isinstance(items, Entries) else Inner.of(level, items)
     return bytes(items.keys[-1]), sink.add_node(node)
 
 
@@ -262,10 +264,15 @@ def _edit_level(
         any_change = True
         replaced.add(bytes(node.keys[-1]))
         if not keys_changed:
-            made.append(_emit(items, level, sink))
+            made.append(_emit(items, level, sink, compact=False))
             continue
+        edited = True  # what comes from an edit is compact
         while len(items):
             cuts = cut_points(items.keys, level)
+            if cuts == [len(items)]:
+                made.append(_emit(items, level, sink, compact=not edited))
+                break
+            edited = False
             made += _emit_all(items, cuts, level, sink)
             done = cuts[-1] if cuts else 0
             if done == len(items):
