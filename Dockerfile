@@ -15,11 +15,11 @@ RUN /opt/hangarlake/bin/pip install ".[demo,dask]"
 
 FROM python:3.13.9-slim-bookworm
 
-RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin hangarlake
+RUN useradd --uid 10001 --home-dir /var/lib/hangarlake --create-home --shell /usr/sbin/nologin hangarlake
 COPY --from=build /opt/hangarlake /opt/hangarlake
 COPY docker /opt/hangarlake/share
 ENV PATH=/opt/hangarlake/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001
-WORKDIR /home/hangarlake
+WORKDIR /var/lib/hangarlake
 ENTRYPOINT ["hangarlake"]
 CMD ["--help"]
