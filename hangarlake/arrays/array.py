@@ -250,6 +250,7 @@ class Array:
         return load("dask").array_to_dask(self, chunks)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
+        self._owner.array_tree(self._name)  # what is staged counts
         return ("hangarlake-array", *self._owner.token_of(self._name))
 
     # ---- changing (refused) -----------------------------------------------------------------------------------------

@@ -51,6 +51,9 @@ class ColumnOwner(Protocol):
     def column_node(self, name: str) -> ColumnNode:
         """Return the column's node, or raise if the checkout is closed or the column gone."""
 
+    def token_of(self, name: str) -> tuple[Any, ...]:
+        """Return what identifies the content of a node in all processes."""
+
     def __getitem__(self, key: Any) -> Any: ...
 
 
@@ -314,6 +317,16 @@ class Column(Mapping[Any, Any]):
         leaf, i = self._place(key)
         entries = leaf.entries.take(slice(i, i + 1)).compact()
         return LazyArray(self._reader, entries, self.shape_of(key))
+
+    def to_dask(self, *, batch: int | None = None) -> Any:
+        """Return a Dask array (fixed shapes) or a Dask bag, in key order; see :func:`hangarlake.integrations.dask.column_to_dask`."""
+        from hangarlake.integrations import load
+
+        return load("dask").column_to_dask(self, batch=batch)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        self._root()  # what is staged counts
+        return ("hangarlake-column", *self._owner.token_of(self._name))
 
     # ---- changing (refused) -----------------------------------------------------------------------------------------
 
