@@ -67,10 +67,12 @@ class Contender:
         self.place = place
 
     def write(self, number: int, data: np.ndarray, chunks: tuple[int, ...]) -> None:
-        raise SystemExit(f"{self.name} does not write")
+        """Write an array under a number, durably."""
+        raise SystemExit(f"{self.name} does not write {number}: {data.shape} in {chunks}")
 
     def open(self, number: int) -> Any:
-        raise SystemExit(f"{self.name} does not open")
+        """Open what was written under a number."""
+        raise SystemExit(f"{self.name} does not open {number}")
 
 
 class Direct(Contender):
@@ -262,7 +264,7 @@ def compare(
             for contender in list(everyone):
                 try:
                     figures.setdefault(("write and commit", contender.name), []).append(
-                        timed(lambda c=contender: c.write(number, data, chunks))
+                        timed(lambda c=contender, n=number: c.write(n, data, chunks))
                     )
                     array = contender.open(number)
                     figures.setdefault(("full read", contender.name), []).append(timed(lambda a=array: a[...]))
@@ -274,7 +276,7 @@ def compare(
                     )
                     one = tuple(slice(0, side) for side in chunks)
                     figures.setdefault(("open and one chunk", contender.name), []).append(
-                        timed(lambda c=contender: c.open(number)[one])
+                        timed(lambda c=contender, n=number, o=one: c.open(n)[o])
                     )
                 except Exception as error:
                     print(f"  {contender.name} on {label}: {type(error).__name__}: {str(error)[:200]}")
@@ -360,7 +362,11 @@ def fifty(latency: float = 0.03) -> list[Row]:
             array[0, 0] = number + 1
         times.append(timed(lambda: w.commit("one chunk of each")))
     shutil.rmtree(folder, ignore_errors=True)
-    row = Row(f"commit touching 50 arrays, {latency * 1e3:.0f} ms for each write", round(statistics.median(times) * 1e3, 1), "ms")
+    row = Row(
+        f"commit touching 50 arrays, {latency * 1e3:.0f} ms for each write",
+        round(statistics.median(times) * 1e3, 1),
+        "ms",
+    )
     print(f"  {row}")
     return [row]
 

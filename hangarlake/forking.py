@@ -151,7 +151,8 @@ class ForkedWriter(WriteCheckout):
             return ChangeSet(self._session.marker.id, tuple(change for change in found if change is not None), attrs)
 
     def _changes_of(self, name: str, before: CatalogNode | None, after: CatalogNode | None) -> NodeChanges | None:
-        old, new = before and before.root, after and after.root
+        old = before.root if before is not None else None
+        new = after.root if after is not None else None
         blocks = list(edits_between(old, new, self._staged)) if after is not None else []
         if not blocks and before is not None and after is not None and _same_core(before, after):
             return None
@@ -159,6 +160,10 @@ class ForkedWriter(WriteCheckout):
         joined = _joined(blocks, rank)
         entries = replace(joined.after, table=place_chunks(joined.after.table, self._uploader.places))
         return NodeChanges(name, _bare(before), _bare(after), joined.keys, joined.before, entries, joined.present)
+
+    def __enter__(self) -> ForkedWriter:
+        super().__enter__()
+        return self
 
     def _refuse(self, what: str) -> ReadOnlyError:
         return ReadOnlyError(f"{self._where()} does not {what}; hand over its changes(), and do it where it was forked")
@@ -321,7 +326,6 @@ class _Plan:
         keys = np.concatenate([change.keys for change in changes])
         order = np.argsort(keys, kind="stable")
         held = np.concatenate([change.held for change in changes])[order]
-        present = np.concatenate([change.present for change in changes])[order]
         after = np.zeros((len(keys), 20), np.uint8)
         given = np.concatenate([change.present for change in changes])
         filled = [change.entries for change in changes if len(change.entries)]
@@ -406,5 +410,7 @@ def _equal(a: CatalogNode | None, b: CatalogNode | None) -> bool:
 def _of_node(change: NodeChanges, now: CatalogNode | None) -> RawConflict:
     node = change.after or change.before
     kind: Any = "schema" if isinstance(node, ColumnNode) else "array-metadata"
-    sides = [None if each is None else RawSide(node=each, name=change.name) for each in (change.before, now, change.after)]
+    sides = [
+        None if each is None else RawSide(node=each, name=change.name) for each in (change.before, now, change.after)
+    ]
     return RawConflict(change.name, None, kind, *sides)

@@ -7,8 +7,9 @@ them) are kept in one hidden column, so that whatever Zarr or its users store is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, ContextManager, Protocol
+from typing import Any, Protocol
 
 from hangarlake.arrays.chunkkeys import ChunkKeys, chunk_keys_of
 from hangarlake.arrays.metadata import check_key, metadata_bytes, parse_metadata
@@ -52,7 +53,7 @@ class ArrayOwner(Protocol):
     def node_table(self) -> NodeTable: ...
 
     @property
-    def guard(self) -> ContextManager[Any]:
+    def guard(self) -> AbstractContextManager[Any]:
         """What is held while nodes or staged chunks are looked at."""
 
     def array_state(self, name: str) -> tuple[NodeRef | None, Mapping[bytes, StagedChunk]]:
@@ -319,7 +320,7 @@ class WritableHierarchy(Hierarchy):
                 if chunk is not None:
                     self.owner.array_stage(chunk[0]).set(chunk[1], data)
                     return
-            self.owner.add_loose_keys()[key] = data  # type: ignore[index]  # the column of a write checkout is writable
+            self.owner.add_loose_keys()[key] = data
 
     def set_if_absent(self, key: str, data: bytes) -> None:
         """Set the value of a key unless it has one."""
@@ -332,11 +333,10 @@ class WritableHierarchy(Hierarchy):
         present = owner.node_table.get(name)
         if isinstance(present, ColumnNode):
             raise NodeExistsError(f"there is a column {name!r}; choose another path, or remove the column")
-        if isinstance(present, ArrayNode) and isinstance(node, ArrayNode):
-            if chunk_keys_of(present.metadata) is chunk_keys_of(node.metadata):
-                if not same_json(present.metadata, node.metadata):
-                    owner.put_node(name, replace(present, metadata=node.metadata))
-                return
+        if isinstance(present, ArrayNode) and isinstance(node, ArrayNode) and _same_chunk_keys(present, node):
+            if not same_json(present.metadata, node.metadata):
+                owner.put_node(name, replace(present, metadata=node.metadata))
+            return
         if isinstance(present, ArrayNode):
             self._loosen(name)
         if present is None or not same_json(present.metadata, node.metadata):
@@ -361,7 +361,7 @@ class WritableHierarchy(Hierarchy):
     def _delete_loose(self, key: str) -> None:
         loose = self.owner.loose_keys()
         if loose is not None and _can_be_loose(key) and key in loose:
-            del loose[key]  # type: ignore[attr-defined]  # the column of a write checkout is writable
+            del loose[key]
             if not len(loose):
                 self.owner.drop_node(LOOSE)
 
@@ -376,7 +376,7 @@ class WritableHierarchy(Hierarchy):
         self.owner.drop_node(name)
         loose = self.owner.add_loose_keys()
         for key, value in held.items():
-            loose[key] = value  # type: ignore[index]  # the column of a write checkout is writable
+            loose[key] = value
 
     def _drop(self, name: str) -> None:
         if isinstance(self.owner.node_table[name], ArrayNode):
@@ -437,6 +437,10 @@ def _parsed(node: ArrayNode, name: str, rest: str) -> tuple[str, bytes] | None:
     keys = chunk_keys_of(node.metadata)
     tree_key = keys.parse(rest) if keys is not None else None
     return None if tree_key is None else (name, tree_key)
+
+
+def _same_chunk_keys(a: ArrayNode, b: ArrayNode) -> bool:
+    return chunk_keys_of(a.metadata) is chunk_keys_of(b.metadata)
 
 
 def _node_of(key: str) -> str | None:

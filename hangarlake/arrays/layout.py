@@ -65,7 +65,7 @@ class ArrayLayout:
         shape = tuple(metadata["shape"])
         try:
             data_type = get_data_type_from_json(restored(metadata["data_type"]), zarr_format=3)
-            fill = data_type.from_json_scalar(restored(metadata.get("fill_value")), zarr_format=3)
+            fill: Any = data_type.from_json_scalar(restored(metadata.get("fill_value")), zarr_format=3)
             dtype: np.dtype[Any] = data_type.to_native_dtype()
         except (ValueError, TypeError, KeyError) as error:
             raise UnsupportedFormatError(
@@ -87,9 +87,7 @@ class ArrayLayout:
         if encoding is not None:
             dtype = canonical_dtype(dtype)
             fill = np.asarray(fill).astype(dtype)[()]
-        return cls(
-            shape, dtype, chunk_shape, inner, fill, None if names is None else tuple(names), keys, encoding
-        )
+        return cls(shape, dtype, chunk_shape, inner, fill, None if names is None else tuple(names), keys, encoding)
 
     @property
     def ndim(self) -> int:
@@ -155,7 +153,7 @@ def _codes(encoding: Encoding, dtype: np.dtype[Any], chunk_shape: tuple[int, ...
         if len(encoding.codecs) == 1 or encoding.codecs[0]["name"] == "bytes":
             shape = (1,) * len(chunk_shape)
         if math.prod(shape) * dtype.itemsize > 1 << 16:
-            return encoding.codecs[0]["name"] == "bytes"
+            return bool(encoding.codecs[0]["name"] == "bytes")
     elif math.prod(shape) * dtype.itemsize > 1 << 20:
         inner = encoding.codecs[0].get("configuration", {}).get("chunk_shape")
         shape = tuple(inner) if inner and len(inner) == len(chunk_shape) else shape

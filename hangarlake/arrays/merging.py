@@ -37,9 +37,7 @@ def differing(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]
     return np.asarray((left != right).any(axis=-1))
 
 
-def overlapping(
-    base: npt.NDArray[Any], ours: npt.NDArray[Any], theirs: npt.NDArray[Any]
-) -> npt.NDArray[np.bool_]:
+def overlapping(base: npt.NDArray[Any], ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Tell which elements both sides changed, each in its own way."""
     return differing(base, ours) & differing(base, theirs) & differing(ours, theirs)
 
@@ -52,9 +50,7 @@ class ArrayMergers:
         if granularity == "chunk" and not concatenate:
             return None
 
-        def merge(
-            name: str, base: ArrayNode, ours: ArrayNode, theirs: ArrayNode
-        ) -> tuple[ArrayNode, ArrayNode] | None:
+        def merge(name: str, base: ArrayNode, ours: ArrayNode, theirs: ArrayNode) -> tuple[ArrayNode, ArrayNode] | None:
             if not (_can_code(base) and _can_code(ours) and _can_code(theirs)):
                 return None
             axis = common_axis(base, ours, theirs)

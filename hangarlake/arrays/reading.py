@@ -34,7 +34,9 @@ def is_basic(selection: Any) -> bool:
     """Tell whether a selection is made of integers, slices and ``...`` alone."""
     parts = selection if isinstance(selection, tuple) else (selection,)
     return all(
-        part is Ellipsis or isinstance(part, slice) or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+        part is Ellipsis
+        or isinstance(part, slice)
+        or (isinstance(part, int | np.integer) and not isinstance(part, bool))
         for part in parts
     )
 
@@ -96,7 +98,7 @@ class Region:
             ChunkPart(
                 tuple([touch.take for touch, _ in combined]),
                 tuple([touch.put for touch, _ in combined if touch.put is not None]),
-                all([whole for _, whole in combined]),
+                all(whole for _, whole in combined),
             )
             for combined in product(*axes)
         ]
@@ -106,7 +108,7 @@ def _is_whole(touch: Touch, side: int, n: int) -> bool:
     extent = min(side, n - touch.coordinate * side)
     if not isinstance(touch.take, slice):
         return extent == 1
-    return touch.take.start == 0 and touch.take.step == 1 and touch.take.stop == extent
+    return bool(touch.take.start == 0 and touch.take.step == 1 and touch.take.stop == extent)
 
 
 Place = bytes | ChunkRef | None
@@ -118,7 +120,7 @@ def locate_chunks(owner: ArrayOwner, name: str, layout: ArrayLayout, coordinates
     with owner.guard:
         root, staged = owner.array_state(name)
         pending = owner.pending
-        overlaid = {}
+        overlaid: dict[int, Place] = {}
         if staged:
             for i, key in enumerate(grid_keys(coordinates).tolist()):
                 chunk = staged.get(key)
@@ -279,7 +281,8 @@ def read_region(owner: ArrayOwner, name: str, layout: ArrayLayout, selection: An
         part = parts[i]
         if not part.whole:
             return None
-        target = out[(*part.put, ...)]
+        where: tuple[Any, ...] = (*part.put, ...)  # a view even where nothing is left to index
+        target = out[where]
         return target if target.shape == chunk_shape and target.flags.c_contiguous else None
 
     # Of a large result, chunks go straight to their place; small ones are worth keeping in the cache.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, ContextManager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ class ArraySide:
     pending : PendingChunks, optional
     """
 
-    guard: ContextManager[Any] = contextlib.nullcontext()
+    guard: AbstractContextManager[Any] = contextlib.nullcontext()
 
     def __init__(
         self, name: str, node: ArrayNode, nodes: NodeSource, chunks: ChunkReader, pending: PendingChunks | None = None

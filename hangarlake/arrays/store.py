@@ -48,9 +48,9 @@ class HangarlakeStore(Store):
         For a writable store of a read-only checkout.
     """
 
-    supports_writes: bool = True  # type: ignore[assignment]  # a plain attribute in place of zarr's property
-    supports_deletes: bool = True  # type: ignore[assignment]
-    supports_listing: bool = True  # type: ignore[assignment]
+    supports_writes: bool = True
+    supports_deletes: bool = True
+    supports_listing: bool = True
 
     def __init__(self, checkout: BaseCheckout, *, read_only: bool | None = None) -> None:
         writes = checkout.is_writable
@@ -137,9 +137,7 @@ class HangarlakeStore(Store):
             data = found[start:stop]
         return prototype.buffer.from_bytes(data)
 
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return the value of a key, or a part of it; ``None`` if there is none."""
         if not self._is_open:
             await self._open()
@@ -259,9 +257,7 @@ def _bytes_of(value: Buffer) -> bytes:
 
 
 def _check_range(byte_range: object) -> None:
-    if byte_range is not None and not isinstance(
-        byte_range, RangeByteRequest | OffsetByteRequest | SuffixByteRequest
-    ):
+    if byte_range is not None and not isinstance(byte_range, RangeByteRequest | OffsetByteRequest | SuffixByteRequest):
         raise ValueError(f"Unexpected byte_range, got {byte_range}.")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ContextManager
+from typing import TYPE_CHECKING, Any
 
 from hangarlake.arrays.array import Array, WritableArray
 from hangarlake.arrays.hierarchy import Hierarchy, WritableHierarchy
@@ -63,7 +64,7 @@ class ArrayViews:
     """The part of a checkout that has to do with arrays."""
 
     is_writable = False
-    guard: ContextManager[Any] = contextlib.nullcontext()
+    guard: AbstractContextManager[Any] = contextlib.nullcontext()
 
     def _catalog_nodes(self) -> Mapping[str, Any]:
         raise TypeError("a checkout has a catalog")  # both kinds of checkout define it
@@ -146,12 +147,12 @@ class WritableArrayViews(ArrayViews):
     _lock: Any
 
     def _make_stage(self, name: str, root: NodeRef | None) -> ArrayStage:
-        raise TypeError("a write checkout makes stages")  # the write checkout defines it
+        raise TypeError(f"a write checkout makes stages ({name!r}, {root!r})")  # the write checkout defines it
 
     @property
-    def guard(self) -> ContextManager[Any]:  # type: ignore[override]  # read checkouts need none
+    def guard(self) -> AbstractContextManager[Any]:  # type: ignore[override]  # read checkouts need none
         """What is held while nodes or staged chunks are looked at (internal)."""
-        lock: ContextManager[Any] = self._lock
+        lock: AbstractContextManager[Any] = self._lock
         return lock
 
     @property
@@ -226,7 +227,7 @@ class WritableArrayViews(ArrayViews):
             self._forget_rename(name)
 
     def _forget_rename(self, name: str) -> None:
-        raise TypeError("a write checkout keeps renames")  # the write checkout defines it
+        raise TypeError(f"a write checkout keeps renames ({name!r})")  # the write checkout defines it
 
     def add_loose_keys(self) -> Column:
         """Return the column of keys that belong to no node, made if need be (internal)."""
@@ -298,14 +299,16 @@ class WritableArrayViews(ArrayViews):
             given = (chunks,) if isinstance(chunks, int) else tuple(chunks)
             if any(n < 1 for n in given):
                 raise SchemaError(f"array {name!r}: chunks {given} have a side below 1")
+        pieces: Any = "auto" if chunks is None else chunks
+        outer: Any = shards
         memory: dict[str, Any] = {}
         try:
             create_array(
                 memory,
                 shape=lengths,
                 dtype=dtype,
-                chunks="auto" if chunks is None else chunks,
-                shards=shards,
+                chunks=pieces,
+                shards=outer,
                 filters=filters,
                 compressors=compressors,
                 fill_value=fill_value,
@@ -376,10 +379,15 @@ def _checked_attributes(name: str, attributes: Mapping[str, Any] | None) -> dict
 
 def shown(nodes: Mapping[str, CatalogNode]) -> list[str]:
     """Return the names of all nodes that a person is shown, sorted."""
-    return sorted(n for n, node in nodes.items() if not is_hidden(n) and not (n == ROOT and isinstance(node, GroupNode)))
+    return sorted(
+        n for n, node in nodes.items() if not is_hidden(n) and not (n == ROOT and isinstance(node, GroupNode))
+    )
 
 
 def listed(nodes: Mapping[str, CatalogNode]) -> str:
     """Return the first names of nodes as a text."""
     names = shown(nodes)
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "") or "nothing yet"
+    return (
+        ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+        or "nothing yet"
+    )

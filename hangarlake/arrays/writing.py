@@ -126,12 +126,11 @@ class _Writer:
             self._stage_first()
 
 
-def _encode(
-    layout: ArrayLayout, part: ChunkPart, values: npt.NDArray[Any], chunk: npt.NDArray[Any] | None
-) -> _Encoded:
+def _encode(layout: ArrayLayout, part: ChunkPart, values: npt.NDArray[Any], chunk: npt.NDArray[Any] | None) -> _Encoded:
     assert layout.encoding is not None
     assert layout.chunk_shape is not None
-    given = values[(*part.put, ...)]
+    where: tuple[Any, ...] = (*part.put, ...)  # an array even where nothing is left to index
+    given = values[where]
     if chunk is not None:
         chunk[part.take] = given
     elif given.size == _size(layout.chunk_shape):

@@ -150,7 +150,7 @@ def _starts(source: da.Array, target: Array, region: Any) -> tuple[int, ...]:
     if region is None:
         if source.shape != target.shape:
             raise ValueError(f"a source of shape {source.shape} does not fit array {target.name!r} of {target.shape}")
-        return (0,) * source.ndim
+        return (0,) * len(target.shape)
     parts = tuple(part.indices(n) for part, n in zip(region, target.shape, strict=True))
     if any(step != 1 for _, _, step in parts) or tuple(b - a for a, b, _ in parts) != source.shape:
         raise ValueError(f"a source of shape {source.shape} does not fit the region {region} of array {target.name!r}")
@@ -158,9 +158,7 @@ def _starts(source: da.Array, target: Array, region: Any) -> tuple[int, ...]:
 
 
 def _offsets(chunks: tuple[tuple[int, ...], ...], starts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    axes = [
-        [start + int(n) for n in np.cumsum((0, *sizes[:-1]))] for sizes, start in zip(chunks, starts, strict=True)
-    ]
+    axes = [[start + int(n) for n in np.cumsum((0, *sizes[:-1]))] for sizes, start in zip(chunks, starts, strict=True)]
     return iter(product(*axes))
 
 
@@ -175,4 +173,3 @@ def _check_blocks(source: da.Array, target: Array, starts: tuple[int, ...], path
                 f"blocks of the source meet within chunks of array {path!r} along axis {axis}; "
                 f"rechunk it to multiples of {side} first"
             )
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def read_column(
 
     class HangarlakeSource(Datasource):  # type: ignore[misc]  # Ray is not installed where this is checked
         def estimate_inmemory_data_size(self) -> int:
-            return nbytes
+            return int(nbytes)
 
         def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[Any]:
             tasks = []
@@ -84,16 +85,14 @@ def read_tasks(
     options = dict(storage_options) if storage_options is not None else None
     return [
         (stop - start, nbytes * (stop - start) // max(1, count), _Reader(url, column, rev, options, start, stop))
-        for start, stop in zip(bounds, bounds[1:], strict=False)
+        for start, stop in pairwise(bounds)
     ]
 
 
 class _Reader:
     """Reads the samples of one task, by their place in key order."""
 
-    def __init__(
-        self, url: str, column: str, rev: str, options: dict[str, Any] | None, start: int, stop: int
-    ) -> None:
+    def __init__(self, url: str, column: str, rev: str, options: dict[str, Any] | None, start: int, stop: int) -> None:
         self._parts = url, column, rev, options, start, stop
 
     def __call__(self) -> Iterable[dict[str, Any]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["HangarlakeBackend", "to_hangarlake"]
 
 
-class HangarlakeBackend(BackendEntrypoint):
+class HangarlakeBackend(BackendEntrypoint):  # type: ignore[misc]  # checked as if xarray were not installed
     """Opens the arrays of a repository at a revision; ``engine="hangarlake"``.
 
     It opens repositories by URL or path, ``Repository`` objects and checkouts. ``chunks={}`` gives Dask arrays with the chunks
@@ -40,7 +40,7 @@ class HangarlakeBackend(BackendEntrypoint):
         path = os.fspath(filename_or_obj)
         return isinstance(path, str) and os.path.isfile(os.path.join(path, "hangarlake.json"))  # noqa: PTH113, PTH118
 
-    def open_dataset(  # type: ignore[override]  # its own options besides those of xarray
+    def open_dataset(
         self,
         filename_or_obj: Any,
         *,
@@ -69,7 +69,7 @@ class HangarlakeBackend(BackendEntrypoint):
             As fsspec takes them.
         cache_dir : path-like, optional
         """
-        return self._zarr().open_dataset(
+        dataset: xr.Dataset = self._zarr().open_dataset(
             checkout_of(filename_or_obj, rev, storage_options, cache_dir).store,
             mask_and_scale=mask_and_scale,
             decode_times=decode_times,
@@ -82,8 +82,9 @@ class HangarlakeBackend(BackendEntrypoint):
             consolidated=False,
             zarr_format=3,
         )
+        return dataset
 
-    def open_datatree(  # type: ignore[override]  # as above
+    def open_datatree(
         self,
         filename_or_obj: Any,
         *,
@@ -100,7 +101,7 @@ class HangarlakeBackend(BackendEntrypoint):
         )
         return tree
 
-    def open_groups_as_dict(  # type: ignore[override]  # as above
+    def open_groups_as_dict(
         self,
         filename_or_obj: Any,
         *,
@@ -190,9 +191,8 @@ def to_hangarlake(
     if append_dim is not None:
         before = int(xr.open_zarr(w.store, group=group, consolidated=False, chunks=None).sizes[append_dim])
     options: dict[str, Any] = {"group": group, "zarr_format": 3, "consolidated": False, "compute": False}
-    for name, value in (("mode", mode), ("append_dim", append_dim), ("region", region), ("encoding", encoding)):
-        if value is not None:
-            options[name] = value
+    given = {"mode": mode, "append_dim": append_dim, "region": region, "encoding": encoding}
+    options |= {name: value for name, value in given.items() if value is not None}
     # Writes all metadata, and the variables that are in memory; those of Dask stay to be written.
     ds.to_zarr(w.store, **options)
     lazy = {name: variable for name, variable in ds.variables.items() if dask.is_dask_collection(variable)}
@@ -201,14 +201,17 @@ def to_hangarlake(
     fork = w.fork()
     write = dask.delayed(_write_block, pure=False)
     tasks = []
-    for name, variable in lazy.items():
-        offsets = {dim: before if dim == append_dim else (region or {}).get(str(dim), slice(0)).start or 0 for dim in variable.dims}
+    starts = {dim: part.start or 0 for dim, part in (region or {}).items()}
+    if append_dim is not None:
+        starts[str(append_dim)] = before
+    for variable_name, variable in lazy.items():
         for where in _blocks(variable):
             part = variable[tuple(where.values())]
             place = {
-                str(dim): slice(offsets[dim] + taken.start, offsets[dim] + taken.stop) for dim, taken in where.items()
+                str(dim): slice(starts.get(str(dim), 0) + taken.start, starts.get(str(dim), 0) + taken.stop)
+                for dim, taken in where.items()
             }
-            tasks.append(write(fork, group, name, variable.dims, part.attrs, dict(part.encoding), part.data, place))
+            tasks.append(write(fork, group, variable_name, variable.dims, part.attrs, part.data, place))
     w.join(*dask.compute(*tasks))
 
 
@@ -226,14 +229,12 @@ def _write_block(
     name: Hashable,
     dims: tuple[Hashable, ...],
     attrs: dict[str, Any],
-    encoding: dict[str, Any],
     block: Any,
     place: dict[str, slice],
 ) -> ChangeSet:
     # Threads share the object; each task needs a fork of its own.
     with fork.fresh() as mine:
         part = xr.Dataset({name: (dims, block, attrs)})
-        del encoding  # what is in the store counts
         options: dict[str, Any] = {"group": group, "zarr_format": 3, "consolidated": False}
         if place:
             part.to_zarr(mine.store, region=place, mode="r+", **options)

@@ -93,7 +93,9 @@ def same(a: Any, b: Any) -> None:
     np.testing.assert_array_equal(a, b)
 
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], print_blob=False)
+QUICK = settings(
+    max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate], print_blob=False
+)
 
 
 @QUICK
