@@ -22,6 +22,7 @@ from hangarlake import (
 )
 from hangarlake.storage import LocalStore, MemoryStore
 from tests.columns.values import AUTHOR, create, reopen
+from tests.records.histories import make_commit
 
 
 @pytest.fixture
@@ -138,19 +139,19 @@ def test_revisions_mean_what_they_mean_in_git(repo: Repository) -> None:
         repo.resolve(5)  # type: ignore[arg-type]
 
 
-def test_a_prefix_of_several_commits_is_ambiguous_and_lists_them(repo: Repository) -> None:
-    ids: dict[str, str] = {}
-    with repo.checkout(write=True) as w:
-        for turn in range(600):
-            commit = w.commit(f"turn {turn}", allow_empty=True).id
-            other = ids.setdefault(commit[:4], commit)
-            if other != commit:
-                break
-        else:
-            pytest.skip("no two of 600 ids began alike")
-    with pytest.raises(AmbiguousRevisionError, match="turn") as caught:
+def test_a_prefix_of_several_commits_is_ambiguous_and_lists_them(repo: Repository, local_store: LocalStore) -> None:
+    alike: dict[str, list[tuple[str, bytes]]] = {}
+    for turn in range(10_000):
+        commit, record = make_commit(message=f"turn {turn}")
+        twins = alike.setdefault(commit[:4], [])
+        twins.append((commit, record))
+        if len(twins) == 2:
+            break
+    for each, data in twins:
+        local_store.put(f"commits/{each[:2]}/{each}.json", data)
+    with pytest.raises(AmbiguousRevisionError, match=f"turn {turn}") as caught:
         repo.resolve(commit[:4])
-    assert commit[:16] in str(caught.value)
+    assert all(each[:16] in str(caught.value) for each, _ in twins)
     assert repo.resolve(commit[:20]).id == commit
 
 
