@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 import hangarlake as hl
 from hangarlake.storage import MemoryStore
@@ -224,3 +225,28 @@ def test_many_threads_read_through_at_once(clone: hl.Repository) -> None:
     with ThreadPoolExecutor(8) as pool:
         shapes = list(pool.map(lambda key: co["big", key].shape, list(range(40)) * 2))
     assert set(shapes) == {BIG}
+
+
+def test_chunks_of_arrays_are_fetched_by_their_coordinates(tmp_path: Path) -> None:
+    origin = hl.Repository.create(tmp_path / "origin")
+    grid = np.arange(20_000, dtype="f4").reshape(100, 200)
+    with origin.checkout("main", write=True) as w:
+        w.create_array("field/temp", shape=grid.shape, dtype="f4", chunks=(50, 50))[...] = grid
+        w.commit("A grid")
+    clone = hl.Repository.clone(tmp_path / "origin", tmp_path / "clone")
+    assert clone.checkout().missing() == {"field/temp": 8}
+    assert (clone.checkout()["field/temp"][40:60, 40:60] == grid[40:60, 40:60]).all()
+    with strict(clone) as co:
+        for view in (co["field/temp"], zarr.open_group(co.store, mode="r")["field/temp"]):
+            with pytest.raises(hl.DataNotLocalError):
+                view[0:10]
+    assert clone.fetch_data(nodes=["field"], keys=[(0, 1), (1, 3)]).values == 2
+    with strict(clone) as co:
+        assert (co["field/temp"][0:50, 50:100] == grid[0:50, 50:100]).all()
+        assert co.missing() == {"field/temp": 6}
+    with clone.checkout("main", write=True) as w:
+        w["field/temp"][0:50, 0:50] = 1
+        w.commit("One chunk, unseen")
+    clone.push()
+    assert float(origin.checkout()["field/temp"][0, 0]) == 1.0
+    check_place(origin._session.store, data=True)
