@@ -162,7 +162,7 @@ def check_node_name(name: object) -> str:
         raise SchemaError(f"name {name!r} contains a control character or a lone surrogate")
     if any(part in ("", ".", "..") for part in name.split("/")):
         raise SchemaError(f"name {name!r} has an empty part, '.' or '..' between its slashes")
-    if name.split("/")[-1] in ("zarr.json", "c") or name.startswith("__"):
+    if name.split("/")[-1] == "zarr.json" or name.startswith("__"):
         raise SchemaError(f"name {name!r} is reserved")
     return name
 
