@@ -55,7 +55,6 @@ def check_path(name: str) -> str:
     """
     if name == ROOT:
         return name
-    # Below a group, «c» is a name like any other; nothing lies below an array, where chunks are called so.
     check_node_name(name)
     return name
 
