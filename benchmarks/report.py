@@ -56,7 +56,9 @@ def machine() -> dict[str, Any]:
 def write_report(name: str, rows: Sequence[Row], about: dict[str, Any]) -> None:
     """Print a table and write ``benchmarks/results/<name>.json``."""
     width = max(len(row.name) for row in rows)
-    print(f"\n{name}: {about['date']}, Python {about['python']}, {about['processors']} processors, load {about['load']}")
+    print(
+        f"\n{name}: {about['date']}, Python {about['python']}, {about['processors']} processors, load {about['load']}"
+    )
     for row in rows:
         value = f"{row.value:,.0f}" if abs(row.value) >= 1000 else f"{row.value:,.2f}"
         print(f"  {row.name:<{width}}  {value:>12} {row.unit:<10} {row.budget:>12}  {row.verdict}")

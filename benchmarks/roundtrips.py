@@ -60,7 +60,9 @@ def main() -> None:
         rows.append(Row("  requests", max(requests), ""))
         rows.append(Row("  bytes read", max(received) / 1e3, "kB"))
 
-        counting = counted(store, lambda repo: repo.checkout()["images"].batch(rng.sample(range(SAMPLES), 64)), next(caches))
+        counting = counted(
+            store, lambda repo: repo.checkout()["images"].batch(rng.sample(range(SAMPLES), 64)), next(caches)
+        )
         rows.append(Row("cold open → random batch of 64, round trips", counting.round_trips(), ""))
         rows.append(Row("  requests", len(counting.requests), ""))
 
@@ -71,7 +73,9 @@ def main() -> None:
                 # The first commit of a writer may still read the trees that it edits; what is steady is the next one.
                 for run in range(2):
                     keys = rng.sample(range(SAMPLES), count)
-                    w["images"].extend(keys, np.random.default_rng(run + count).integers(0, 256, (count, 8, 8), np.uint8))
+                    w["images"].extend(
+                        keys, np.random.default_rng(run + count).integers(0, 256, (count, 8, 8), np.uint8)
+                    )
                     repo._session.refs.flush_hints()
                     counting.reset()
                     w.commit(f"{count} changed")

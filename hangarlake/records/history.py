@@ -31,7 +31,6 @@ SEGMENT_BYTES = 4 * 2**20
 SEGMENT_LIMIT = 64 * 2**20
 
 
-
 def segment_key(commit_id: str) -> str:
     """Return the key of the segment beside a commit.
 

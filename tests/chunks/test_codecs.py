@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from hangarlake.chunks.codecs import compressor_codecs, decode_chunk, encode_chunk
 from hangarlake.chunks.compressors import compressor
-from hangarlake.chunks.zstd import content_size
 from hangarlake.chunks.encodings import Encoding
+from hangarlake.chunks.zstd import content_size
 from hangarlake.errors import CorruptionError, SchemaError, UnsupportedFormatError
 
 from .strategies import DTYPES, arrays, assert_same, random_array

@@ -34,7 +34,13 @@ MAY_USE_AIDS = {"cli"}
 VIEWS = {"arrays", "columns"}
 # Methods of the views that hand over at once to what is built on them (`Repository.push`, `Array.to_dask`); everything else keeps to
 # the levels.
-FACADE = {("repository", "transfer"), ("repository", "upkeep"), ("checkout", "transfer"), ("arrays", "integrations"), ("columns", "integrations")}
+FACADE = {
+    ("repository", "transfer"),
+    ("repository", "upkeep"),
+    ("checkout", "transfer"),
+    ("arrays", "integrations"),
+    ("columns", "integrations"),
+}
 
 
 def unit_of(module: str) -> str:

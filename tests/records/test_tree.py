@@ -75,7 +75,7 @@ def test_any_order_of_edits_gives_the_id_of_a_tree_built_from_scratch(operations
             elif name == "remove-range":
                 removes = list(span)
             else:
-                sets = {k: -1 for k in span[::2]}
+                sets = dict.fromkeys(span[::2], -1)
                 removes = list(span[1::2])
         root = edit(root, nodes, sets, removes)
         model.update(sets)

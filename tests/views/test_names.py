@@ -18,7 +18,9 @@ def test_ordinary_names_are_taken(tmp_path: Path, name: str) -> None:
     assert repo.checkout()[name, "k"] == "v"
 
 
-@pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", ".", "a/..", "zarr.json", "a/zarr.json", "__private", "a\0b", "a\n", 5])
+@pytest.mark.parametrize(
+    "name", ["", "/a", "a/", "a//b", ".", "a/..", "zarr.json", "a/zarr.json", "__private", "a\0b", "a\n", 5]
+)
 def test_names_that_would_be_mistaken_for_something_else_are_refused(tmp_path: Path, name: object) -> None:
     repo = Repository.create(tmp_path / "repo", author="A <a@example.org>", cache_dir=tmp_path / "cache")
     with repo.checkout(write=True) as w, pytest.raises(SchemaError):
