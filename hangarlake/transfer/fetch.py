@@ -18,7 +18,7 @@ from hangarlake.session import TRACKING, Session
 from hangarlake.transfer.copying import Courier
 from hangarlake.transfer.moving import move_commits
 from hangarlake.transfer.negotiate import joint_graph, missing_commits
-from hangarlake.transfer.remotes import Remotes
+from hangarlake.transfer.remotes import Remotes, release
 from hangarlake.transfer.results import Progress
 from hangarlake.transfer.survey import TreeReader
 
@@ -135,7 +135,7 @@ def fetch(
     HangarlakeError
         If the remote is another repository, and `force` is not given.
     BranchExistsError
-        If a tag of the remote stands elsewhere than here. Everything else has been fetched.
+        If all branches were asked for, and a tag of the remote stands elsewhere than here. Everything else has been fetched.
     CorruptionError
         If the remote is damaged. Nothing has moved.
     """
@@ -157,15 +157,19 @@ def fetch(
         if not dry_run:
             stands = {branch: (head.seq, head.commit) for branch, head in seen.heads.items()}
             session.index.replace_refs(f"{TRACKING}{prefix}", stands, prune=seen.whole)
-            take_tags(session, seen.tags)
+            take_tags(session, seen.tags, strict=seen.whole)
         return result
     finally:
-        remote.refs.close()
-        remote.graph.close()
+        release(remote)
 
 
-def take_tags(session: Session, tags: Sequence[Tag]) -> None:
+def take_tags(session: Session, tags: Sequence[Tag], *, strict: bool = True) -> None:
     """Create the tags that are not here.
+
+    Parameters
+    ----------
+    strict : bool
+        Whether a tag that stands elsewhere here is an error. (Where single branches were asked for, their tags only come along.)
 
     Raises
     ------
@@ -180,7 +184,7 @@ def take_tags(session: Session, tags: Sequence[Tag]) -> None:
             session.refs.create_tag(tag.tag, author=tag.author, message=tag.message, time=tag.time, **fields)
         elif present.commit != tag.commit:
             moved.append(f"{tag.tag!r} ({present.commit[:12]} here, {tag.commit[:12]} there)")
-    if moved:
+    if moved and strict:
         raise BranchExistsError(
             f"tags never move, and these stand elsewhere at the remote: {', '.join(moved)}; "
             "everything else was fetched. To take theirs, delete yours with delete_tag and fetch again"

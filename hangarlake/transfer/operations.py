@@ -95,6 +95,7 @@ class TransferOperations:
             If the source is damaged; the clone has not come to be.
         """
         from hangarlake.transfer.clone import clone_into
+        from hangarlake.transfer.remotes import release
 
         source = open_store(source_url, dict(source_options or {}))
         marker = _marker_of(source)
@@ -112,8 +113,7 @@ class TransferOperations:
         try:
             clone_into(session, repository.remotes, _ORIGIN, remote, branches, data=data, progress=progress)
         finally:
-            remote.refs.close()
-            remote.graph.close()
+            release(remote)
         return repository
 
     def fetch(

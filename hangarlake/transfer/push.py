@@ -18,7 +18,7 @@ from hangarlake.transfer.clone import found_marker
 from hangarlake.transfer.copying import Courier
 from hangarlake.transfer.moving import move_commits
 from hangarlake.transfer.negotiate import joint_graph, missing_commits
-from hangarlake.transfer.remotes import Remotes
+from hangarlake.transfer.remotes import Remotes, release
 from hangarlake.transfer.results import Progress, PushResult
 from hangarlake.transfer.survey import TreeReader
 
@@ -91,8 +91,7 @@ def push(
         remote.refs.flush_hints()
         return PushResult(branch, movement.previous, tip, progress.objects, progress.bytes)
     finally:
-        remote.refs.close()
-        remote.graph.close()
+        release(remote)
 
 
 def _stand(session: Session, branch: str) -> Movement | Tag:

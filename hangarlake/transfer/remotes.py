@@ -29,7 +29,7 @@ from hangarlake.storage.redact import redact_url
 from hangarlake.storage.url import StoreLike, open_store
 from hangarlake.transfer.config import RemoteRecord, UserConfig, harmless_options
 
-__all__ = ["Remote", "Remotes"]
+__all__ = ["Remote", "Remotes", "release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +325,13 @@ def open_session(store: ObjectStore, beside: Session, what: str) -> Session:
     except ObjectNotFoundError as error:
         raise RepositoryNotFoundError(f"there is no repository at {redact_url(store.url)} ({what})") from error
     return beside.sibling(store, marker)
+
+
+def release(remote: Session) -> None:
+    """Finish what a session of a remote has in the background. Its store stays open: others use it."""
+    remote.refs.close()
+    remote.graph.close()
+    remote.index.close()
 
 
 def _environment(name: str) -> dict[str, Any]:

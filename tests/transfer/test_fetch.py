@@ -101,6 +101,9 @@ def test_a_tag_that_moved_is_refused_and_the_rest_is_fetched(clone: hl.Repositor
     with pytest.raises(hl.BranchExistsError, match="v1"):
         clone.fetch()
     assert clone.tags == {"v1": first, "v2": new.id}
+    # It keeps nobody from pulling a branch.
+    assert clone.pull().id == new.id
+    assert clone.tags["v1"] == first
     assert clone.resolve("origin/main").id == new.id
     clone.delete_tag("v1")
     clone.fetch()
