@@ -39,7 +39,7 @@ def providers(name: str) -> Path:
 
 def _mirrors() -> Iterator[Path]:
     if named := os.environ.get(VARIABLE):
-        yield Path(named)
+        yield Path(named).resolve()
     configuration = Path(os.environ.get("TF_CLI_CONFIG_FILE") or Path.home() / ".terraformrc")
     if configuration.is_file():
         text = re.sub(r"(?m)^\s*(#|//).*$", "", configuration.read_text("utf-8"))

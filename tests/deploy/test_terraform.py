@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,3 +195,31 @@ def test_a_repository_lives_in_the_bucket_under_the_policies_that_were_installed
         with hl.Repository.open(url, storage_options=reader).checkout(commit.id) as seen:
             assert seen["images"].batch([0, 49]).sum() == 128
         assert {key.partition("/")[0] for _, _, key in guarded.denied()} <= {"probe"}
+
+
+def test_what_may_be_chosen_is_planned_and_a_subject_that_is_too_wide_is_refused(tmp_path: Path) -> None:
+    mirror = providers("aws")
+    folder = copied(tmp_path)
+    account = "arn:aws:iam::123456789012"
+    chosen = (
+        "keep_replaced_days = 0",
+        'kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/some"',
+        f'github_oidc_provider_arn = "{account}:oidc-provider/token.actions.githubusercontent.com"',
+        'github = { subjects = ["SUBJECT"], access = "reader" }',
+    )
+    with MotoServer() as server:
+        text = APPLIED.replace("ENDPOINT", server.endpoint)
+        text = re.sub(r"(?m)^  (prefix|github|trusted_principals) .*$", "", text)
+        text = text.replace("force_destroy      = true", "\n  ".join(chosen))
+        (folder / "main.tf").write_text(text.replace("SUBJECT", "repo:my-org/my-repo:pull_request"), "utf-8")
+        terraform = Terraform(folder, mirror)
+        plan = terraform.run("plan")
+        assert "aws_s3_bucket_versioning" in plan
+        assert '"Suspended"' in plan
+        assert plan.count('.aws_iam_role_policy.key["') == 3
+        assert "aws_iam_role_policy.github_key[0] will be created" in plan
+        assert "aws_iam_openid_connect_provider" not in plan
+        assert '"s3://applied-by-terraform"' in plan
+        (folder / "main.tf").write_text(text.replace("SUBJECT", "repo:my-org/*:pull_request"), "utf-8")
+        with pytest.raises(AssertionError, match="names its repository in full"):
+            terraform.run("plan")
