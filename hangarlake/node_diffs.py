@@ -432,6 +432,11 @@ class ArrayDiff(NodeChange):
         a, b = old.layout, new.layout
         return a.ndim == b.ndim and a.chunk_shape == b.chunk_shape and a.dtype == b.dtype
 
+    def to_dict(self, *, keys: bool = False) -> dict[str, Any]:
+        """Return state, counts and regions (start and stop along each axis), JSON-ready; with `keys` also the chunks."""
+        regions = [[[part.start, part.stop] for part in region] for region in self.regions()]
+        return {**super().to_dict(keys=keys), "regions": regions}
+
     def stats(self) -> ArrayChangeStats:
         """Read the changed chunks of both sides and compare their elements.
 

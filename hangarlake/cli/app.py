@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from hangarlake.cli import columns, diffing, exchange, history, merging, refs, repositories, transfers
+from hangarlake.cli import arrays, columns, diffing, exchange, history, merging, refs, repositories, transfers
 from hangarlake.cli.failures import Failure, describe, status_of
 from hangarlake.cli.invocation import Invocation
 
@@ -29,7 +29,7 @@ _PIPE_CLOSED = 141
 # Options that stand before the command; people type them behind it.
 _GLOBAL_OPTIONS = frozenset({"-r", "--repo", "--option", "--debug"})
 # Each adds its commands; they appear in the help in this order.
-_COMMAND_MODULES = (repositories, history, diffing, merging, refs, columns, exchange, transfers)
+_COMMAND_MODULES = (repositories, history, diffing, merging, refs, columns, arrays, exchange, transfers)
 
 
 class _PipeClosedError(Exception):

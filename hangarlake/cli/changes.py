@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hangarlake.cli.output import console, plain
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["print_changes", "print_keys"]
 
+# Regions of one array that are named.
+_REGIONS = 8
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
 
@@ -30,7 +33,23 @@ def print_changes(diff: Diff) -> None:
             line.append(mark, _STYLES[mark])
         line.rstrip()
         out.print(line)
+    for line in _regions(diff):
+        out.print(Text(plain(line), "dim"))
     out.print(Text(f" {diff.summary()}"))
+
+
+def _regions(diff: Diff) -> Iterator[str]:
+    """Yield which regions of arrays changed, a few of each."""
+    from hangarlake.cli.arrays import region_text
+
+    for name, change in diff.arrays.items():
+        if change.state not in ("modified", "renamed") or not any(change.counts):
+            continue
+        regions = change.regions()
+        for region in regions[:_REGIONS]:
+            yield f"   {name}[{region_text(region)}]"
+        if len(regions) > _REGIONS:
+            yield f"   {name}: and {len(regions) - _REGIONS:,} regions more"
 
 
 def print_keys(diff: Diff) -> None:

@@ -168,6 +168,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a commit and what it changed, or one sample."""
+    from hangarlake.cli.arrays import hierarchy_lines
     from hangarlake.cli.changes import print_changes
 
     if (column is None) != (key is None) or (sub is not None and key is None):
@@ -185,6 +186,10 @@ def show(
     if changes:
         print()
         print_changes(changes)
+    with repo.checkout(chosen) as view:
+        lines = hierarchy_lines(view)
+    if lines:
+        say("\n" + "\n".join(lines))
 
 
 def reflog(

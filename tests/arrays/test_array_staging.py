@@ -1,0 +1,238 @@
+"""Arrays in write checkouts: staging on disk, crashes, resets, renames, namespaces; chunks that nobody needs to store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+
+from hangarlake import (
+    NodeExistsError,
+    NodeNotFoundError,
+    ReadOnlyError,
+    Repository,
+    SchemaError,
+    UnsupportedFormatError,
+)
+from hangarlake.arrays.store import HangarlakeStore
+from hangarlake.testing import CountingStore
+
+BUFFER = default_buffer_prototype().buffer
+
+
+def reopened(repo: Repository) -> Repository:
+    return Repository.open(repo.url, cache_dir=Path(repo.url).parent / "cache")
+
+
+def test_what_is_staged_survives_closing(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        w.create_array("g/x", shape=(6, 6), dtype="i4", chunks=(2, 2), attributes={"a": 1})[...] = np.arange(
+            36
+        ).reshape(6, 6)
+        w.create_group("h", attributes={"b": 2})
+    with reopened(repo).checkout(write=True) as w:
+        np.testing.assert_array_equal(w.arrays["g/x"][...], np.arange(36).reshape(6, 6))
+        w.arrays["g/x"][0, 0] = -1
+        w.commit("staged by two sessions")
+    array = repo.checkout().arrays["g/x"]
+    assert (array[0, 0], array[5, 5], dict(array.attrs)) == (-1, 35, {"a": 1})
+    assert dict(repo.checkout()["h"].attrs) == {"b": 2}
+
+
+def test_a_crash_leaves_the_state_of_the_last_flush(repo: Repository) -> None:
+    w = repo.checkout(write=True)
+    w.create_array("x", shape=(4,), dtype="i4", chunks=(2,))[...] = 1
+    w.flush()
+    w.arrays["x"][0] = 99
+    w._staging.close()  # what the end of a process does: the lock goes, and nothing is flushed
+    w._closed = True
+    with reopened(repo).checkout(write=True) as again:
+        assert again.arrays["x"][...].tolist() == [1, 1, 1, 1]
+
+
+def test_reset_brings_back_the_commit(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        w.create_array("x", shape=(4,), dtype="i4", chunks=(2,))[...] = 1
+        w.create_array("y", shape=(4,), dtype="i4", chunks=(2,))[...] = 1
+        w.commit("ones")
+        w.arrays["x"][...] = 2
+        w.arrays["y"][...] = 2
+        w.arrays["x"].attrs["a"] = 1
+        w.reset("x")
+        assert (w.arrays["x"][0], dict(w.arrays["x"].attrs), w.arrays["y"][0]) == (1, {}, 2)
+        w.reset()
+        assert w.arrays["y"][0] == 1
+        assert not w.status()
+
+
+def test_subtrees_are_renamed_by_book_keeping_alone(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        w.create_array("a/b/x", shape=(4,), dtype="i4", chunks=(2,))[...] = [1, 2, 3, 4]
+        w.add_str_column("a/notes")["k"] = "v"
+        w.commit("before")
+        w.arrays["a/b/x"][0] = 9
+        w.rename("a/b", "c/d")
+        assert w.arrays["c/d/x"][...].tolist() == [9, 2, 3, 4]
+        assert zarr.open_group(w.store, mode="r")["c/d/x"][1] == 2
+        assert "a/b/x" not in w.arrays
+        w.commit("renamed")
+    diff = repo.diff("main~1", "main").arrays["c/d/x"]
+    assert (diff.state, list(diff.chunks.modified)) == ("renamed", [(0,)])
+    assert repo.checkout()["a/notes", "k"] == "v"
+
+
+def test_arrays_and_columns_share_one_namespace(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        w.add_str_column("notes")
+        w.create_array("g/x", shape=(2,), dtype="i4")
+        for path in ("notes", "notes/x", "g/x", "g/x/y", "g"):
+            with pytest.raises(NodeExistsError):
+                w.create_array(path, shape=(2,), dtype="i4")
+        with pytest.raises(NodeExistsError):
+            w.add_str_column("g/x")
+        with pytest.raises(NodeExistsError, match="column"):
+            w.store.set_sync("notes/zarr.json", BUFFER.from_bytes(b'{"zarr_format": 3, "node_type": "group"}'))
+        with pytest.raises(NodeNotFoundError):
+            w.arrays["notes"]
+        with pytest.raises(SchemaError):
+            w.create_array("zero", shape=(2,), dtype="i4", chunks=(0,))
+        assert sorted(zarr.open_group(w.store, mode="r").array_keys()) == []
+        assert list(w) == ["g", "g/x", "notes"]
+
+
+def test_clearing_the_store_keeps_columns(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        w.add_str_column("notes")["a"] = "stays"
+        w.create_array("x", shape=(2,), dtype="i4")
+        zarr.create_group(w.store, overwrite=True)
+        assert list(w.arrays) == []
+        assert w["notes", "a"] == "stays"
+
+
+def test_zarr_v2_is_refused(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        with pytest.raises(UnsupportedFormatError, match="v2"):
+            zarr.create_group(w.store, zarr_format=2)
+        with pytest.raises(UnsupportedFormatError, match="zarr_format=3"):
+            w.store.set_sync("x/.zarray", BUFFER.from_bytes(b"{}"))
+        assert not w.status()
+
+
+def test_chunks_of_nothing_but_the_fill_value_are_not_stored(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        array = w.create_array("x", shape=(8,), dtype="f4", chunks=(2,), fill_value=np.nan)
+        array[...] = np.nan
+        assert array.nchunks_initialized == 0
+        array[:4] = 1
+        assert array.nchunks_initialized == 2
+        array[0:2] = np.nan
+        assert array.nchunks_initialized == 1
+        zeros = w.create_array("zeros", shape=(4,), dtype="f4", chunks=(2,))
+        zeros[...] = [0.0, 0.0, -0.0, 0.0]
+        assert zeros.nchunks_initialized == 1  # minus zero is not zero
+        w.commit("little")
+
+
+def test_writing_back_equal_values_stages_nothing(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        array = w.create_array("x", shape=(8, 8), dtype="f4", chunks=(4, 4))
+        array[...] = 3
+        w.commit("threes")
+        array[...] = 3
+        array[2, 2] = 3
+        assert not w.status()
+
+
+def test_whole_chunks_are_written_without_reading(tmp_path: Path) -> None:
+    from hangarlake.storage import LocalStore
+
+    counting = CountingStore(LocalStore(tmp_path / "store"))
+    repo = Repository.create(counting, author="Ada <a@example.org>", cache_dir=tmp_path / "cache")
+    with repo.checkout(write=True, staging="memory") as w:
+        w.create_array("x", shape=(10, 8), dtype="i4", chunks=(4, 4), compressors=None)[...] = 1
+        w.commit("ones")
+        w._session.chunks.cache = None
+        before = counting.counts["get_ranges"] if hasattr(counting, "counts") else None
+        w.arrays["x"][...] = 2
+        w.arrays["x"][8:, :] = 3
+        if before is not None:
+            assert counting.counts["get_ranges"] == before
+        assert w.arrays["x"][9, 7] == 3
+
+
+def test_numbers_that_json_lacks_are_kept(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        array = w.create_array(
+            "x", shape=(2,), dtype="f8", fill_value=np.inf, attributes={"valid": [float("nan"), -1.0]}
+        )
+        array.attrs["top"] = float("-inf")
+        w.commit("odd numbers")
+    view = repo.checkout()
+    assert np.isnan(view.arrays["x"].attrs["valid"][0])
+    assert view.arrays["x"].attrs["top"] == float("-inf")
+    assert view.arrays["x"][0] == np.inf
+    stored = zarr.open_array(view.store, path="x", mode="r")
+    assert stored.attrs["top"] == float("-inf")
+
+
+def test_read_only_views_refuse_to_change(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        w.create_array("x", shape=(2,), dtype="i4", chunks=(1,))[...] = 1
+        w.commit("ones")
+    view = repo.checkout()
+    for change in (
+        lambda: view.arrays["x"].__setitem__(0, 1),
+        lambda: view.arrays["x"].append([1]),
+        lambda: view.arrays["x"].resize((3,)),
+        lambda: HangarlakeStore(view, read_only=False),
+        lambda: view.arrays["x"].oindex.__setitem__(0, 1),
+    ):
+        with pytest.raises(ReadOnlyError):
+            change()
+    with pytest.raises(ValueError, match="read-only"):
+        view.store.set_sync("x/c/0", BUFFER.from_bytes(b""))
+
+
+def test_append_and_resize(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        array = w.create_array("x", shape=(3, 4), dtype="i4", chunks=(2, 3))
+        array[...] = 1
+        assert array.append(np.full((2, 4), 2)) == (5, 4)
+        assert array.append(np.full((5, 1), 3), axis=1) == (5, 5)
+        with pytest.raises(ValueError, match="append"):
+            array.append(np.zeros((2, 3)))
+        assert array[4].tolist() == [2, 2, 2, 2, 3]
+        array.resize((2, 2))
+        assert array.nchunks_initialized == 1
+        array.resize((2, 6))
+        assert array[...].tolist() == [[1, 1, 1, 0, 0, 0]] * 2  # the edge of the chunk comes back, as in zarr
+        with pytest.raises(SchemaError):
+            array.resize((1,))
+
+
+def test_listing_and_deleting_below_a_path(repo: Repository) -> None:
+    metadata = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
+    with repo.checkout(write=True) as w:
+        for i in range(500):
+            w.store.set_sync(f"g{i % 7}/n{i}/zarr.json", BUFFER.from_bytes(metadata))
+        assert w.store._core.list_dir("g3") == sorted(f"n{i}" for i in range(3, 500, 7))
+        w.store._core.delete_dir("g3")  # type: ignore[attr-defined]
+        assert w.store._core.list_dir("g3") == []
+
+
+def test_sharded_arrays_are_read_in_part(repo: Repository) -> None:
+    data = np.arange(512 * 512, dtype="f8").reshape(512, 512)
+    with repo.checkout(write=True) as w:
+        options: dict[str, Any] = {"shape": data.shape, "dtype": "f8", "compressors": None}
+        w.create_array("x", chunks=(64, 64), shards=(512, 512), **options)[...] = data
+        w.commit("one large shard")
+    view = repo.checkout().arrays["x"]
+    assert view.shards == (512, 512)
+    np.testing.assert_array_equal(view[100:110, 300:310], data[100:110, 300:310])
+    np.testing.assert_array_equal(view[::-1], data[::-1])
+    np.testing.assert_array_equal(view[...], data)
