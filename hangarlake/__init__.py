@@ -4,6 +4,7 @@ Point it at a bucket URL and it is a versioned repository of arrays. ``Repositor
 the way in; everything else is reached from there.
 """
 
+from hangarlake.arrays import Array, ArrayChangeStats, WritableArray
 from hangarlake.checkout import Checkout
 from hangarlake.columns import Column, WritableColumn
 from hangarlake.columns.lazy import LazyArray
@@ -34,6 +35,7 @@ from hangarlake.errors import (
     UnsupportedFormatError,
     WriterLockedError,
 )
+from hangarlake.forking import ChangeSet, ForkedWriter
 from hangarlake.records.conflicts import Resolution
 from hangarlake.records.models import Author, Commit, RefEntry
 from hangarlake.repository import Repository
@@ -53,9 +55,12 @@ __all__ = [
     "REMOVE",
     "THEIRS",
     "AmbiguousRevisionError",
+    "Array",
+    "ArrayChangeStats",
     "ArrayDiff",
     "Author",
     "BranchExistsError",
+    "ChangeSet",
     "Checkout",
     "Column",
     "ColumnDiff",
@@ -67,6 +72,7 @@ __all__ = [
     "Diff",
     "EntryDiff",
     "FetchResult",
+    "ForkedWriter",
     "HangarlakeError",
     "LazyArray",
     "MergeConflictError",
@@ -91,6 +97,7 @@ __all__ = [
     "StorageError",
     "UnsafeStoreError",
     "UnsupportedFormatError",
+    "WritableArray",
     "WritableColumn",
     "WriteCheckout",
     "WriterLockedError",
