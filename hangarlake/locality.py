@@ -204,7 +204,12 @@ class Locality:
 
     def _read_located(self, refs: Sequence[ChunkRef], found: list[bytes | None]) -> None:
         places = self.find([ref.digest for ref in refs])
-        located = [(i, place) for i, place in enumerate(places) if place is not None and found[i] is None]
+        # A segment may come from anybody: a chunk of one digest has one length, so another one is not believed.
+        located = [
+            (i, place)
+            for i, place in enumerate(places)
+            if place is not None and found[i] is None and place.length == refs[i].length
+        ]
         if not located:
             return
         reader = ChunkReader(self._store)

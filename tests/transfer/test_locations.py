@@ -64,3 +64,11 @@ def test_a_segment_that_is_damaged_in_the_bucket_is_left_aside() -> None:
     segment_id, data = encode_locations(Locations.of([place]))
     store.put(location_key(segment_id), data[:-1])
     assert Locality(store).find([place.digest]) == [None]
+
+
+def test_a_segment_that_claims_another_length_is_not_believed() -> None:
+    ref = ChunkRef(b"d" * 20, b"p" * 32, 0, 3)
+    store = CountingStore(MemoryStore())
+    Locality(store).record([ChunkRef(ref.digest, b"q" * 32, 0, 1 << 40)])
+    assert Locality(store).reader_hook(read_through=True)([ref]) == [None]
+    assert not any(request.key.startswith("packs/") for request in store.requests)
