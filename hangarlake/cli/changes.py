@@ -33,8 +33,8 @@ def print_changes(diff: Diff) -> None:
             line.append(mark, _STYLES[mark])
         line.rstrip()
         out.print(line)
-    for line in _regions(diff):
-        out.print(Text(plain(line), "dim"))
+    for region in _regions(diff):
+        out.print(Text(plain(region), "dim"))
     out.print(Text(f" {diff.summary()}"))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -271,6 +271,13 @@ def _assemble(parts: tuple[bytes, bytes, bytes, bytes], physical: bytes) -> byte
 def encode_leaf(leaf: Leaf, *, staged: bool = False) -> bytes:
     """Return the stored bytes of a leaf. Unless it is only `staged`, pending chunks must have been given their places before."""
     entries = leaf.entries
+    if len(entries) == len(entries.table) and not entries.index.any():
+        # Rows in another order than the entries, as edits leave them, would cost an array 32 bytes for each chunk.
+        rows = entries.rows
+        if not np.array_equal(rows, np.arange(len(rows))) and np.array_equal(entries.digests, entries.table.digests[rows]):
+            ordered = np.arange(len(rows), dtype=np.uint32)
+            if np.array_equal(np.sort(rows), ordered):
+                entries = replace(entries, table=entries.table.take(rows), rows=ordered)
     table = entries.table
     n, m = len(entries), len(table)
     packs = table.packs

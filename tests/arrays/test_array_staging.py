@@ -235,3 +235,25 @@ def test_sharded_arrays_are_read_in_part(repo: Repository) -> None:
     np.testing.assert_array_equal(view[100:110, 300:310], data[100:110, 300:310])
     np.testing.assert_array_equal(view[::-1], data[::-1])
     np.testing.assert_array_equal(view[...], data)
+
+
+def test_chunks_written_in_any_order_take_no_more_room(repo: Repository) -> None:
+    from hangarlake.records.node import encode_leaf
+    from hangarlake.records.tree import iter_leaves
+
+    sizes = []
+    for order in (range(1000), np.random.default_rng(0).permutation(1000).tolist()):
+        with repo.checkout(write=True, staging="memory") as w:
+            array = w.create_array(
+                f"x{len(sizes)}", shape=(1000, 4), dtype="i4", chunks=(1, 4), compressors=None, fill_value=-1
+            )
+            for number, row in enumerate(order):
+                array[row] = row
+                if number % 50 == 0:
+                    w._working()  # folds what is staged into the tree
+            w.commit("a thousand chunks")
+            leaves = list(iter_leaves(w.array_tree(array.name), w.nodes))
+            sizes.append(sum(len(encode_leaf(leaf)) for leaf in leaves))
+            np.testing.assert_array_equal(array[:, 0], np.arange(1000))
+    assert sizes[1] < 1.2 * sizes[0]
+    assert sizes[0] < 35 * 1000
