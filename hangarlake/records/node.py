@@ -274,7 +274,9 @@ def encode_leaf(leaf: Leaf, *, staged: bool = False) -> bytes:
     if len(entries) == len(entries.table) and not entries.index.any():
         # Rows in another order than the entries, as edits leave them, would cost an array 32 bytes for each chunk.
         rows = entries.rows
-        if not np.array_equal(rows, np.arange(len(rows))) and np.array_equal(entries.digests, entries.table.digests[rows]):
+        if not np.array_equal(rows, np.arange(len(rows))) and np.array_equal(
+            entries.digests, entries.table.digests[rows]
+        ):
             ordered = np.arange(len(rows), dtype=np.uint32)
             if np.array_equal(np.sort(rows), ordered):
                 entries = replace(entries, table=entries.table.take(rows), rows=ordered)
