@@ -56,7 +56,9 @@ class Folder:
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="hangarlake-bench-"))
-        self.repo = hl.Repository.create(self.path / "repo", author="Bench <b@example.org>", cache_dir=self.path / "cache")
+        self.repo = hl.Repository.create(
+            self.path / "repo", author="Bench <b@example.org>", cache_dir=self.path / "cache"
+        )
 
     def open(self) -> hl.Repository:
         """Open it again, cold."""
@@ -161,7 +163,9 @@ def commit_changes(folder: Folder, n: int, count: int, runs: int) -> tuple[float
     with folder.open().checkout(write=True) as w:
         column = w["images"]
         for run in range(runs + 1):
-            column.extend(rng.sample(range(n), count), np.random.default_rng(run).integers(0, 256, (count, *SHAPE), np.uint8))
+            column.extend(
+                rng.sample(range(n), count), np.random.default_rng(run).integers(0, 256, (count, *SHAPE), np.uint8)
+            )
             w.repository._session.refs.flush_hints()
             before = stored_bytes(root)
             start = time.perf_counter()
@@ -249,12 +253,21 @@ def main() -> None:
 
     rows.append(Row("ingest by extend, digit-like", median(lambda: rate(images), runs), "samples/s", at_least=200_000))
     rows.append(Row("ingest by extend, noise", median(lambda: rate(noise), runs), "samples/s", at_least=200_000))
-    rows.append(Row("ingest one by one", median(lambda: ingest_singly(images[: n // 2]), max(3, runs // 2)), "samples/s", at_least=50_000))
+    rows.append(
+        Row(
+            "ingest one by one",
+            median(lambda: ingest_singly(images[: n // 2]), max(3, runs // 2)),
+            "samples/s",
+            at_least=50_000,
+        )
+    )
     _, folder = ingest(images)
     _, noisy = ingest(noise)
     rows.append(Row("scan, digit-like", median(lambda: scan(folder, n), runs), "samples/s", at_least=800_000))
     rows.append(Row("scan, noise", median(lambda: scan(noisy, n), runs), "samples/s", at_least=800_000))
-    rows.append(Row("scan in batches of 64", median(lambda: scan(folder, n, batch=64), runs), "samples/s", at_least=800_000))
+    rows.append(
+        Row("scan in batches of 64", median(lambda: scan(folder, n, batch=64), runs), "samples/s", at_least=800_000)
+    )
     rows.append(Row("random single, cold chunks", random_single(folder, n, cached=False), "µs", at_most=100))
     rows.append(Row("random single, from the cache", random_single(folder, n, cached=True), "µs", at_most=10))
     rows.append(Row("random batch of 64, warm chunks", random_batch(folder, n, cached=True), "µs/sample", at_most=15))

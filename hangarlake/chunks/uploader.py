@@ -158,4 +158,3 @@ class ChunkUploader:
             self._flying.clear()
             self._flying_bytes = 0
             self.places = {}
-
