@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import shutil
 import statistics
 import sys
@@ -127,9 +128,13 @@ class Plain(Contender):
     def store(self, number: int) -> Any:
         if self.place.server is None:
             return zarr.storage.LocalStore(self.place.folder / f"zarr-{number}")
-        return zarr.storage.FsspecStore.from_url(
-            f"s3://{self.place.bucket}/zarr-{number}", storage_options=self.place.server.storage_options
-        )
+        server = self.place.server
+        options = {
+            "key": server.key,
+            "secret": server.secret,
+            "client_kwargs": {"endpoint_url": server.endpoint, "region_name": "us-east-1"},
+        }
+        return zarr.storage.FsspecStore.from_url(f"s3://{self.place.bucket}/zarr-{number}", storage_options=options)
 
     def write(self, number: int, data: np.ndarray, chunks: tuple[int, ...]) -> None:
         zarr.create_array(self.store(number), name="x", shape=data.shape, dtype=data.dtype, chunks=chunks)[...] = data
@@ -153,7 +158,7 @@ class Icechunk(Contender):
             bucket=self.place.bucket,
             prefix=f"ice-{number}",
             region="us-east-1",
-            endpoint_url=self.place.server.endpoint_url,
+            endpoint_url=self.place.server.endpoint,
             allow_http=True,
             force_path_style=True,
             access_key_id=options["key"],
@@ -189,13 +194,15 @@ class TensorStore(Contender):
 
     def spec(self, number: int) -> dict[str, Any]:
         if self.place.server is not None:
+            # It takes credentials from the environment only.
+            os.environ.update(AWS_ACCESS_KEY_ID=self.place.server.key, AWS_SECRET_ACCESS_KEY=self.place.server.secret)
             kvstore: dict[str, Any] = {
                 "driver": "s3",
                 "bucket": self.place.bucket,
                 "path": f"ts-{number}/",
-                "endpoint": self.place.server.endpoint_url,
+                "endpoint": self.place.server.endpoint,
                 "aws_region": "us-east-1",
-                "aws_credentials": {"type": "anonymous"},
+                "aws_credentials": {"type": "environment"},
             }
         else:
             kvstore = {"driver": "file", "path": str(self.place.folder / f"ts-{number}")}
