@@ -24,7 +24,7 @@ def read_column(
     storage_options: Mapping[str, Any] | None = None,
     parallelism: int = -1,
 ) -> Any:
-    """Return a column as a ``ray.data.Dataset`` with the columns ``key`` and ``value``.
+    """Return a column as a ``ray.data.Dataset`` with the columns ``key`` (numbers, or text) and ``value``.
 
     Parameters
     ----------
@@ -101,7 +101,14 @@ class _Reader:
             column = checkout.columns[name]
             keys = list(column.keys())[start:stop]
             values = column.batch(keys) if keys else []
-        yield {"key": np.array([str(key) for key in keys]), "value": _as_array(values)}
+        from ray.data.block import BlockAccessor
+
+        yield BlockAccessor.batch_to_block({"key": _key_array(keys), "value": _as_array(values)})
+
+
+def _key_array(keys: list[Any]) -> Any:
+    """Return integer keys as numbers, and any others as text: a column of Ray has one type."""
+    return np.array(keys if all(isinstance(key, int) for key in keys) else [str(key) for key in keys])
 
 
 def _as_array(values: Any) -> Any:
