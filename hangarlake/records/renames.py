@@ -31,10 +31,13 @@ def compose(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, st
 
     What ends up with the name that it began with is left out.
     """
-    taken = set(first.values())
+    # A node whose name another one takes, and which takes no other, was removed in between.
+    lost = set(second.values()) - set(second)
+    kept = {old: new for old, new in first.items() if new not in lost}
+    taken = set(kept.values())
     # A name that is not a new one of an older node is the node's first; unless that node has moved on.
     fresh = {old: new for old, new in second.items() if old not in taken and old not in first}
-    both = {old: second.get(new, new) for old, new in first.items()} | fresh
+    both = {old: second.get(new, new) for old, new in kept.items()} | fresh
     return {old: new for old, new in both.items() if old != new}
 
 

@@ -36,3 +36,10 @@ def test_a_name_may_be_taken_over() -> None:
     assert compose({"a": "b", "b": "a"}, {"a": "b", "b": "a"}) == {}
     assert compose({"a": "b"}, {"b": "a"}) == {}
     assert compose({}, {"a": "b"}) == {"a": "b"}
+
+
+def test_a_node_whose_name_was_taken_over_was_removed() -> None:
+    swapped = {"a": "b", "b": "a"}
+    back = compose(swapped, {"b": "a"})  # what was called «a» meanwhile is gone
+    assert back == {}
+    assert compose(back, {"a": "b"}) == {"a": "b"}
