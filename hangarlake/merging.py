@@ -6,7 +6,6 @@ Everything is decided and uploaded before the branch moves, and the branch moves
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from hangarlake.errors import (
 )
 from hangarlake.merge_base import MergeBase, merge_base_of
 from hangarlake.publish import Draft, Published, publish, stand_fields
+from hangarlake.racing import ATTEMPTS, give_way
 from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNode
 from hangarlake.records.conflicts import Assign, Decide, Decision, RawConflict, Resolution
@@ -51,10 +51,6 @@ __all__ = [
 
 Granularity: TypeAlias = Literal["chunk", "element"]
 Resolve: TypeAlias = Literal["ours", "theirs", "concatenate"] | Callable[[Conflict], Any]
-
-# How often a merge is tried on a branch that others keep moving. With jitter each attempt has a fair chance.
-_ATTEMPTS = 200
-_MAX_DELAY = 1.0
 
 
 # ---- arrays -------------------------------------------------------------------------------------------------------------
@@ -125,20 +121,19 @@ def move_branch(session: Session, branch: str, attempt: Attempt) -> Published:
         If it was deleted meanwhile, or others moved it every time.
     """
     head = branch_head(session, branch)
-    for number in range(_ATTEMPTS):
+    for number in range(ATTEMPTS):
+        began = time.monotonic()
         try:
             return attempt(head)
         except RefMovedError as moved:
-            if number:
-                # Not a matter of correctness: others need room to finish, and two that collided should not collide again.
-                time.sleep(random.uniform(0, min(_MAX_DELAY, 0.005 * 2 ** min(number, 8))))
+            give_way(number, time.monotonic() - began)
             head = session.refs.head(branch) or moved.movement
             if head.commit is None:
                 raise CommitConflictError(
                     f"branch {branch!r} was deleted by {head.author} meanwhile; create it again and retry"
                 ) from moved
     raise CommitConflictError(
-        f"branch {branch!r} was moved by others {_ATTEMPTS} times in a row; nothing was changed: retry"
+        f"branch {branch!r} was moved by others {ATTEMPTS} times in a row; nothing was changed: retry"
     )
 
 

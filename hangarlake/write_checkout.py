@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from hangarlake.errors import (
 )
 from hangarlake.merging import Granularity, Resolve, merge_into
 from hangarlake.publish import Draft, publish
+from hangarlake.racing import ATTEMPTS, give_way
 from hangarlake.records.catalog import (
     Catalog,
     ColumnNode,
@@ -45,11 +45,6 @@ if TYPE_CHECKING:
     from hangarlake.repository import Repository
 
 __all__ = ["WriteCheckout"]
-
-# How often a commit is replayed on a branch that others keep moving. With jitter each attempt has a fair chance.
-_ATTEMPTS = 200
-_MAX_DELAY = 1.0
-_CROWD = 4
 
 
 class WriteCheckout(WorkingSet):
@@ -340,7 +335,7 @@ class WriteCheckout(WorkingSet):
             working = self._replay(self._head, working, rebase=rebase)
             if working.id == self._base.catalog.id and not self._renames and not self._parents and not allow_empty:
                 raise NothingToCommitError(f"what was staged on {self._branch!r} has been committed already")
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             began = time.monotonic()
             draft = Draft(
                 [self._base.commit, *self._parents],
@@ -353,18 +348,14 @@ class WriteCheckout(WorkingSet):
             try:
                 published = publish(self._session, self._branch, self._head, draft, self._staged, self._uploader)
             except RefMovedError as moved:
-                if attempt:
-                    # Not a matter of correctness: others need room to finish, and two that collided should not collide again.
-                    # How much room depends on what an attempt takes here: milliseconds on a disk, more in a bucket.
-                    took = time.monotonic() - began
-                    time.sleep(random.uniform(0, min(_MAX_DELAY, took * min(attempt, _CROWD))))
+                give_way(attempt, time.monotonic() - began)
                 head = self._session.refs.head(self._branch) or moved.movement
                 working = self._replay(head, working, rebase=rebase)
             else:
                 self._settle(published)
                 return published.snapshot.commit
         raise CommitConflictError(
-            f"branch {self._branch!r} was moved by others {_ATTEMPTS} times in a row; what is staged is kept: commit again"
+            f"branch {self._branch!r} was moved by others {ATTEMPTS} times in a row; what is staged is kept: commit again"
         )
 
     def _replay(self, head: Movement, working: Catalog, *, rebase: bool) -> Catalog:

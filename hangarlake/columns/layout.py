@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from hangarlake.chunks.codecs import compressor_codecs
@@ -108,8 +107,3 @@ class ColumnLayout:
         shape = self.grid_shape or choose_chunk_shape(sample.shape, sample.dtype.itemsize)
         encoding = Encoding("grid", self.shared.codecs, tuple(int(n) for n in shape))
         return encoding, list(iter_chunks(sample.shape, shape))
-
-
-def sample_nbytes(schema: ColumnSchema, shape: tuple[int, ...]) -> int:
-    """Return the raw bytes of a sample of a shape."""
-    return int(np.prod(shape, dtype=np.int64)) * schema.np_dtype.itemsize

@@ -27,7 +27,6 @@ __all__ = [
     "apply_edits",
     "build",
     "find",
-    "first_keys",
     "iter_leaves",
     "last_key",
     "rank_of",
@@ -448,13 +447,3 @@ def rank_of(root: NodeRef | None, key: bytes, source: NodeSource) -> int:
         if at == len(node.children):
             return rank
         ref = node.children.ref(at, node.level - 1)
-
-
-def first_keys(root: NodeRef | None, source: NodeSource, limit: int) -> list[bytes]:
-    """Return the first `limit` keys."""
-    keys: list[bytes] = []
-    for leaf in iter_leaves(root, source, ahead=1 + limit // 256):
-        keys += leaf.keys[: limit - len(keys)].tolist()
-        if len(keys) >= limit:
-            break
-    return keys
