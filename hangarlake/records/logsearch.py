@@ -41,7 +41,7 @@ def search_end(start: int) -> Generator[list[int], dict[int, bytes | None], tupl
         gap = absent - low
         if gap == 1:
             return present
-        if absent > LAST_SEQ or gap > 8 * step:
+        if absent > LAST_SEQ or gap >= 8 * step:
             # Gallop. An upper bound that a damaged hint gave may be far away; it is not searched towards.
             reach = [low + (step << power) for power in range(_STEPS)]
             step <<= _STEPS

@@ -32,6 +32,7 @@ starts = st.integers(0, 60) | st.integers(0, LAST_SEQ - 1)
 @given(lengths, starts)
 @example(0, LAST_SEQ - 1)
 @example(1, LAST_SEQ - 1)
+@example(0, 8)
 @example(10**6, 0)
 def test_the_end_is_found_from_anywhere(length, start):
     found, rounds, _, _ = run(length, start)
