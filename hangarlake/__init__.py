@@ -4,12 +4,9 @@ Point it at a bucket URL and it is a versioned repository of arrays. ``Repositor
 the way in; everything else is reached from there.
 """
 
-from hangarlake.arrays import Array, ArrayChangeStats, WritableArray
-from hangarlake.checkout import Checkout
-from hangarlake.columns import Column, WritableColumn
-from hangarlake.columns.lazy import LazyArray
-from hangarlake.conflicts import Conflict
-from hangarlake.diffs import ArrayDiff, ColumnDiff, Diff, EntryDiff
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from hangarlake.errors import (
     AmbiguousRevisionError,
     BranchExistsError,
@@ -35,20 +32,27 @@ from hangarlake.errors import (
     UnsupportedFormatError,
     WriterLockedError,
 )
-from hangarlake.forking import ChangeSet, ForkedWriter
-from hangarlake.records.conflicts import Resolution
-from hangarlake.records.models import Author, Commit, RefEntry
-from hangarlake.repository import Repository
-from hangarlake.statistics import Stats
-from hangarlake.transfer import FetchResult, Progress, PushResult, Remote
-from hangarlake.write_checkout import WriteCheckout
+
+if TYPE_CHECKING:
+    from hangarlake.arrays import Array, ArrayChangeStats, WritableArray
+    from hangarlake.checkout import Checkout
+    from hangarlake.columns import Column, LazyArray, WritableColumn
+    from hangarlake.conflicts import Conflict
+    from hangarlake.diffs import ArrayDiff, ColumnDiff, Diff, EntryDiff
+    from hangarlake.forking import ChangeSet, ForkedWriter
+    from hangarlake.records.conflicts import Resolution
+    from hangarlake.records.models import Author, Commit, RefEntry
+    from hangarlake.repository import Repository
+    from hangarlake.statistics import Stats
+    from hangarlake.transfer import FetchResult, Progress, PushResult, Remote
+    from hangarlake.write_checkout import WriteCheckout
+
+    #: What a function that resolves conflicts may answer, besides a value.
+    OURS = Resolution.OURS
+    THEIRS = Resolution.THEIRS
+    REMOVE = Resolution.REMOVE
 
 __version__ = "0.1.0"
-
-#: What a function that resolves conflicts may answer, besides a value.
-OURS = Resolution.OURS
-THEIRS = Resolution.THEIRS
-REMOVE = Resolution.REMOVE
 
 __all__ = [
     "OURS",
@@ -103,3 +107,34 @@ __all__ = [
     "WriterLockedError",
     "__version__",
 ]
+
+# A name is imported when it is first asked for: the views take ten times as long to import as a program to say its version.
+_HOMES = {
+    "hangarlake.arrays": ("Array", "ArrayChangeStats", "WritableArray"),
+    "hangarlake.checkout": ("Checkout",),
+    "hangarlake.columns": ("Column", "LazyArray", "WritableColumn"),
+    "hangarlake.conflicts": ("Conflict",),
+    "hangarlake.diffs": ("ArrayDiff", "ColumnDiff", "Diff", "EntryDiff"),
+    "hangarlake.forking": ("ChangeSet", "ForkedWriter"),
+    "hangarlake.records.models": ("Author", "Commit", "RefEntry"),
+    "hangarlake.repository": ("Repository",),
+    "hangarlake.statistics": ("Stats",),
+    "hangarlake.transfer": ("FetchResult", "Progress", "PushResult", "Remote"),
+    "hangarlake.write_checkout": ("WriteCheckout",),
+}
+
+if not TYPE_CHECKING:  # where types are checked, a name that does not exist is an error
+    _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+    def __getattr__(name: str) -> object:
+        if name in ("OURS", "THEIRS", "REMOVE"):
+            value = getattr(import_module("hangarlake.records.conflicts").Resolution, name)
+        elif name in _HOME_OF:
+            value = getattr(import_module(_HOME_OF[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
