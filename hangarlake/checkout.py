@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseCheckout", "Checkout", "NodeViews", "side_of"]
 
-ViewT = TypeVar("ViewT")
+ViewT = TypeVar("ViewT", covariant=True)
 
 
 class NodeViews(Mapping[str, ViewT], Generic[ViewT]):

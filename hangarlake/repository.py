@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 from hangarlake.authors import parse_author
 from hangarlake.checkout import Checkout
@@ -41,6 +41,8 @@ from hangarlake.transfer.operations import TransferOperations
 from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["Repository"]
+
+StagingKind: TypeAlias = Literal["disk", "memory"]
 
 
 class Repository(HistoryMethods, TransferOperations):
@@ -341,14 +343,44 @@ class Repository(HistoryMethods, TransferOperations):
 
     # ---- views ------------------------------------------------------------------------------------------------------
 
+    @overload
+    def checkout(
+        self,
+        rev: str | Commit | None = None,
+        *,
+        write: Literal[False] = False,
+        staging: StagingKind = "disk",
+        read_through: bool | None = None,
+    ) -> Checkout: ...
+
+    @overload
+    def checkout(
+        self,
+        rev: str | Commit | None = None,
+        *,
+        write: Literal[True],
+        staging: StagingKind = "disk",
+        read_through: bool | None = None,
+    ) -> WriteCheckout: ...
+
+    @overload
+    def checkout(
+        self,
+        rev: str | Commit | None = None,
+        *,
+        write: bool,
+        staging: StagingKind = "disk",
+        read_through: bool | None = None,
+    ) -> Checkout | WriteCheckout: ...
+
     def checkout(
         self,
         rev: str | Commit | None = None,
         *,
         write: bool = False,
-        staging: str = "disk",
+        staging: StagingKind = "disk",
         read_through: bool | None = None,
-    ) -> Any:
+    ) -> Checkout | WriteCheckout:
         """Open a view of a commit, or the writer of a branch.
 
         Parameters
@@ -394,7 +426,7 @@ class Repository(HistoryMethods, TransferOperations):
             place.close()
             raise
 
-    def _open_staging(self, branch: str, staging: str) -> Staging | MemoryStaging:
+    def _open_staging(self, branch: str, staging: StagingKind) -> Staging | MemoryStaging:
         if staging == "memory":
             return MemoryStaging()
         path = self._session.working_copy / "staging" / f"{quote_name(branch)}.sqlite"

@@ -13,7 +13,7 @@ from hangarlake.arrays.views import listed
 from hangarlake.attributes import StagedAttributes
 from hangarlake.authors import parse_author
 from hangarlake.checkout import NodeViews, ViewT
-from hangarlake.columns import Column
+from hangarlake.columns import WritableColumn
 from hangarlake.columns.layout import ColumnLayout, check_encoding
 from hangarlake.columns.samples import schema_of
 from hangarlake.conflicts import conflict_of
@@ -78,12 +78,12 @@ class WriteCheckout(WorkingSet):
         return StagedAttributes(self)
 
     @property
-    def columns(self) -> WritableViews[Column]:
+    def columns(self) -> WritableViews[WritableColumn]:
         """The columns by name; ``del w.columns[name]`` removes one."""
         return WritableViews(self, "column")
 
     @property
-    def arrays(self) -> WritableViews[WritableArray]:  # type: ignore[override]  # a mapping that items can be deleted from
+    def arrays(self) -> WritableViews[WritableArray]:
         """The Zarr arrays by path, in all groups; ``del w.arrays[path]`` removes one."""
         return WritableViews(self, "array")
 
@@ -114,7 +114,7 @@ class WriteCheckout(WorkingSet):
         variable_shape: bool = False,
         nested: bool = False,
         encoding: Mapping[str, Any] | None = None,
-    ) -> Column:
+    ) -> WritableColumn:
         """Add a column of arrays.
 
         Parameters
@@ -143,19 +143,25 @@ class WriteCheckout(WorkingSet):
         schema = schema_of(str(name), dims, dtype, prototype, variable_shape=variable_shape, nested=nested)
         return self._add_column(name, schema, encoding)
 
-    def add_str_column(self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None) -> Column:
+    def add_str_column(
+        self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None
+    ) -> WritableColumn:
         """Add a column of text. Raises as :meth:`add_ndarray_column`."""
         return self._add_column(name, ColumnSchema.scalar_run("str", nested=nested), encoding)
 
-    def add_bytes_column(self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None) -> Column:
+    def add_bytes_column(
+        self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None
+    ) -> WritableColumn:
         """Add a column of byte strings. Raises as :meth:`add_ndarray_column`."""
         return self._add_column(name, ColumnSchema.scalar_run("bytes", nested=nested), encoding)
 
-    def add_json_column(self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None) -> Column:
+    def add_json_column(
+        self, name: str, *, nested: bool = False, encoding: Mapping[str, Any] | None = None
+    ) -> WritableColumn:
         """Add a column of JSON values. Raises as :meth:`add_ndarray_column`."""
         return self._add_column(name, ColumnSchema.scalar_run("json", nested=nested), encoding)
 
-    def _add_column(self, name: str, schema: ColumnSchema, encoding: Mapping[str, Any] | None) -> Column:
+    def _add_column(self, name: str, schema: ColumnSchema, encoding: Mapping[str, Any] | None) -> WritableColumn:
         with self._lock:
             self._check_open()
             self._check_free(name)
@@ -163,7 +169,7 @@ class WriteCheckout(WorkingSet):
             ColumnLayout.of(name, schema, options)  # raises before anything is staged
             self._nodes[name] = ColumnNode(schema, None, {}, options)
             self._views.pop(name, None)
-            view: Column = self.view(name)
+            view: WritableColumn = self.view(name)
             return view
 
     def _check_free(self, name: str) -> None:

@@ -230,8 +230,7 @@ def _summary(array: Array) -> str:
 
 def _writer(ctx: typer.Context, branch: str | None) -> WriteCheckout:
     repo = invocation_of(ctx).open()
-    opened: WriteCheckout = repo.checkout(branch or repo.default_branch, write=True)
-    return opened
+    return repo.checkout(branch or repo.default_branch, write=True)
 
 
 def _describe(array: Array) -> dict[str, Any]:
