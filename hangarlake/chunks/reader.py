@@ -1,62 +1,35 @@
-"""Reads chunks: from the caches, else from the store in few, concurrent, verified ranges, decoded on threads."""
+"""Reads chunks: from the caches, else fetched from the store, decoded on threads."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from hangarlake.chunks.codecs import decode_chunk
-from hangarlake.chunks.digests import BytesLike, blake3_160
+from hangarlake.chunks.fetching import ChunkFetcher, Describe, Missing, needed_for
 from hangarlake.chunks.packs import ChunkRef, describe_ref
-from hangarlake.errors import (
-    CorruptionError,
-    DataNotLocalError,
-    ObjectNotFoundError,
-    ObjectTruncatedError,
-    UnsupportedFormatError,
-)
-from hangarlake.storage import ByteRange, cpu_count, cpu_pool
+from hangarlake.errors import CorruptionError, UnsupportedFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from hangarlake.chunks.cache import ChunkCache, DiskCache
+    from hangarlake.chunks.digests import BytesLike
     from hangarlake.chunks.encodings import Encoding
     from hangarlake.storage import ObjectStore
 
 __all__ = ["ChunkReader", "ChunkRequest"]
-
-# Of a bucket, one request more costs as much time as 64 KiB; of a file it costs a system call.
-_REMOTE_GAP: Final = 64 << 10
-_REMOTE_RANGE: Final = 4 << 20
-_REMOTE_BATCH: Final = 16 << 20
-_LOCAL_GAP: Final = 4 << 10
-_LOCAL_RANGE: Final = 1 << 20
-_LOCAL_BATCH: Final = 1 << 20
-_BATCH_RANGES: Final = 64
-
-# A thread's share of a read is not made smaller than this.
-_REMOTE_SHARE: Final = 512 << 10
-_LOCAL_SHARE: Final = 32 << 10
-
-# Less than this is decoded sooner than another thread wakes up.
-_INLINE_BYTES: Final = 64 << 10
 
 # An encoded chunk is longer than its array only by headers and indices. A length beyond this is not asked of the store.
 _MAX_GROWTH: Final = 32
 _SLACK: Final = 64 << 10
 _MAX_RAW: Final = (1 << 32) // _MAX_GROWTH
 _MAX_OFFSET: Final = 1 << 62
-
-Describe: TypeAlias = "Callable[[int], str]"
-Missing: TypeAlias = "Callable[[Sequence[ChunkRef]], Sequence[bytes | None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +94,8 @@ class ChunkReader:
         self.store = store
         self.cache = cache
         self.disk = disk
-        self.missing = missing
         self.local = store.creates_atomically if local is None else local
+        self._fetcher = ChunkFetcher(store, disk, missing, self.local)
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
@@ -155,20 +128,8 @@ class ChunkReader:
         ref = request.ref
         if not _plausible(ref, request.nbytes):
             raise _implausible(ref, label)
-        data = self.disk.get(ref.digest) if self.disk is not None else None
-        if data is None:
-            try:
-                found = self.store.get_range(ref.key, ref.offset, ref.length)
-            except ObjectNotFoundError as error:
-                found = self._from_elsewhere([ref], [label], error)[0]
-            except ObjectTruncatedError as error:
-                raise _cut_short(ref, label) from error
-            _verify(ref, found, label)
-            if self.disk is not None:
-                self.disk.put(ref.digest, found)
-        else:
-            found = data
-        array = _decode(request, found, None, lambda: label)
+        data = self._fetcher.fetch_one(ref, label)
+        array = _decode(request, data, None, lambda: label)
         if memory is not None and cache:
             memory.put(key, array)
         array.flags.writeable = False
@@ -271,7 +232,7 @@ class ChunkReader:
                     memory.put(request.key, array)
             hand_over(positions, array, target is not None)
 
-        self._fetch(
+        self._fetcher.fetch(
             [requests[positions[0]].ref for positions in todo],
             deliver,
             sum(requests[positions[0]].nbytes for positions in todo),
@@ -302,148 +263,12 @@ class ChunkReader:
 
         wanted = [refs[positions[0]] for positions in todo]
         total = sum(ref.length for ref in wanted)
-        self._fetch(wanted, deliver, total, lambda number: _label(describe, todo[number][0]))
+        self._fetcher.fetch(wanted, deliver, total, lambda number: _label(describe, todo[number][0]))
         return results
-
-    # ---- bytes -------------------------------------------------------------------------------------------------------
-
-    def _fetch(
-        self, refs: list[ChunkRef], deliver: Callable[[int, BytesLike, bool], None], nbytes: int, label: Describe
-    ) -> None:
-        """Fetch and verify chunks of distinct digests, and call `deliver` with number, bytes and «is part of more»."""
-        order = sorted(
-            range(len(refs)), key=lambda number: (refs[number].pack or refs[number].digest, refs[number].offset)
-        )
-        threads = cpu_count() + (0 if self.local else 1)
-        least, most = (_LOCAL_SHARE, _LOCAL_BATCH) if self.local else (_REMOTE_SHARE, _REMOTE_BATCH)
-        if self.local and nbytes <= _INLINE_BYTES:
-            threads = 1
-        # Enough batches for all threads, none so small that near ranges are torn apart for nothing, and none so large that
-        # all of them together would not fit into memory.
-        total = sum(ref.length for ref in refs)
-        share = min(most, max(least, -(-total // threads)))
-        batches: deque[list[int]] = deque()
-        batch: list[int] = []
-        size = 0
-        for number in order:
-            batch.append(number)
-            size += refs[number].length
-            if size >= share:
-                batches.append(batch)
-                batch, size = [], 0
-        if batch:
-            batches.append(batch)
-        _share_out(batches, lambda numbers: self._fetch_batch(refs, numbers, deliver, label), threads)
-
-    def _fetch_batch(
-        self, refs: list[ChunkRef], numbers: list[int], deliver: Callable[[int, BytesLike, bool], None], label: Describe
-    ) -> None:
-        disk = self.disk
-        if disk is not None:
-            absent = []
-            for number in numbers:
-                kept = disk.get(refs[number].digest)
-                if kept is None:
-                    absent.append(number)
-                else:
-                    deliver(number, kept, False)
-            numbers = absent
-        gap, most = (_LOCAL_GAP, _LOCAL_RANGE) if self.local else (_REMOTE_GAP, _REMOTE_RANGE)
-        ranges: list[ByteRange] = []
-        members: list[list[int]] = []
-        end = 0
-        pack: bytes | None = None
-        for number in numbers:
-            ref = refs[number]
-            stop = ref.offset + ref.length
-            if members and ref.pack is not None and ref.pack == pack and ref.offset - end <= gap:
-                last = ranges[-1]
-                if max(stop, end) - last.start <= most:
-                    end = max(stop, end)
-                    ranges[-1] = ByteRange(last.key, last.start, end - last.start)
-                    members[-1].append(number)
-                    continue
-            ranges.append(ByteRange(ref.key, ref.offset, ref.length))
-            members.append([number])
-            pack, end = ref.pack, stop
-        for position in range(0, len(ranges), _BATCH_RANGES):
-            part = slice(position, position + _BATCH_RANGES)
-            self._fetch_ranges(refs, ranges[part], members[part], deliver, label)
-
-    def _fetch_ranges(
-        self,
-        refs: list[ChunkRef],
-        ranges: list[ByteRange],
-        members: list[list[int]],
-        deliver: Callable[[int, BytesLike, bool], None],
-        label: Describe,
-    ) -> None:
-        try:
-            buffers = self.store.get_ranges(ranges)
-        except ObjectTruncatedError as error:
-            if len(ranges) == 1:
-                raise _cut_short(refs[members[0][0]], label(members[0][-1])) from error
-            for item, group in zip(ranges, members, strict=True):
-                self._fetch_ranges(refs, [item], [group], deliver, label)
-            return
-        except ObjectNotFoundError as error:
-            if len({item.key for item in ranges}) > 1:
-                # Which one is not there? Ask object by object.
-                for key in dict.fromkeys(item.key for item in ranges):
-                    mine = [i for i, item in enumerate(ranges) if item.key == key]
-                    self._fetch_ranges(refs, [ranges[i] for i in mine], [members[i] for i in mine], deliver, label)
-                return
-            numbers = [number for group in members for number in group]
-            labels = [label(number) for number in numbers]
-            for number, data in zip(
-                numbers, self._from_elsewhere([refs[number] for number in numbers], labels, error), strict=True
-            ):
-                self._verified(refs[number], number, data, False, deliver, label)
-            return
-        for item, buffer, group in zip(ranges, buffers, members, strict=True):
-            if len(group) == 1:
-                self._verified(refs[group[0]], group[0], buffer, False, deliver, label)
-                continue
-            view = memoryview(buffer)
-            for number in group:
-                start = refs[number].offset - item.start
-                part: BytesLike = view[start : start + refs[number].length]
-                self._verified(refs[number], number, part, True, deliver, label)
-
-    def _verified(
-        self,
-        ref: ChunkRef,
-        number: int,
-        data: BytesLike,
-        sliced: bool,
-        deliver: Callable[[int, BytesLike, bool], None],
-        label: Describe,
-    ) -> None:
-        if blake3_160(data) != ref.digest:
-            _verify(ref, data, label(number))
-        if self.disk is not None:
-            self.disk.put(ref.digest, data)
-        deliver(number, data, sliced)
-
-    def _from_elsewhere(self, refs: list[ChunkRef], labels: list[str], error: ObjectNotFoundError) -> list[bytes]:
-        try:
-            found: Sequence[bytes | None] = self.missing(refs) if self.missing is not None else [None] * len(refs)
-        except DataNotLocalError as absent:
-            raise DataNotLocalError(f"{absent}{_for(labels[0])}") from error
-        result: list[bytes] = []
-        for ref, data, label in zip(refs, found, labels, strict=True):
-            if data is None:
-                raise ObjectNotFoundError(f"{ref.key} is not in {self.store.url}{_for(label)}") from error
-            result.append(data)
-        return result
 
 
 def _label(describe: Describe | None, i: int) -> str:
     return describe(i) if describe is not None else ""
-
-
-def _for(label: str) -> str:
-    return f" (needed for {label})" if label else ""
 
 
 def _plausible(ref: ChunkRef, nbytes: int) -> bool:
@@ -452,23 +277,9 @@ def _plausible(ref: ChunkRef, nbytes: int) -> bool:
 
 
 def _implausible(ref: ChunkRef, label: str) -> CorruptionError:
-    return CorruptionError(f"{describe_ref(ref)} is said to have {ref.length:,} bytes, which cannot be{_for(label)}")
-
-
-def _cut_short(ref: ChunkRef, label: str) -> CorruptionError:
     return CorruptionError(
-        f"{ref.key} is cut short: it ends before the chunk at offset {ref.offset}{_for(label)}; "
-        "restore the object from a clone or a backup"
+        f"{describe_ref(ref)} is said to have {ref.length:,} bytes, which cannot be{needed_for(label)}"
     )
-
-
-def _verify(ref: ChunkRef, data: BytesLike, label: str) -> None:
-    digest = blake3_160(data)
-    if digest != ref.digest:
-        raise CorruptionError(
-            f"{describe_ref(ref)} is damaged: its {len(data):,} bytes have the digest {digest.hex()}{_for(label)}; "
-            "restore the object from a clone or a backup"
-        )
 
 
 def _decode(
@@ -477,44 +288,4 @@ def _decode(
     try:
         return decode_chunk(data, request.encoding, request.dtype, request.shape, out, fill_value=request.fill_value)
     except (CorruptionError, UnsupportedFormatError) as error:
-        raise type(error)(f"{describe_ref(request.ref)}: {error}{_for(label())}") from error
-
-
-def _share_out(batches: deque[list[int]], work: Callable[[list[int]], None], threads: int) -> None:
-    """Work off batches on this thread and some more; return when nothing is at work any more.
-
-    The calling thread takes part, so that progress never depends on a free thread in the pool: a sink may read chunks itself.
-    """
-    failures: list[BaseException] = []
-
-    def loop() -> None:
-        while not failures:
-            try:
-                batch = batches.popleft()
-            except IndexError:
-                return
-            try:
-                work(batch)
-            except BaseException as error:
-                failures.append(error)
-
-    helpers: list[Future[None]] = []
-    for _ in range(min(threads, len(batches)) - 1):
-        try:
-            helpers.append(cpu_pool().submit(loop))
-        except RuntimeError:  # the interpreter is shutting down: do it all here
-            break
-    loop()
-    _wait(helpers, failures)
-    if failures:
-        raise failures[0]
-
-
-def _wait(helpers: Iterable[Future[None]], failures: list[BaseException]) -> None:
-    for helper in helpers:
-        while not helper.cancel():
-            try:
-                helper.result()
-                break
-            except BaseException as error:  # an interrupt of this thread; loop() itself raises nothing
-                failures.append(error)
+        raise type(error)(f"{describe_ref(request.ref)}: {error}{needed_for(label())}") from error

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hangarlake.chunks import reader as reader_module
+from hangarlake.chunks import fetching
 from hangarlake.chunks.cache import ChunkCache, DiskCache
 from hangarlake.chunks.codecs import compressor_codecs, encode_chunk
 from hangarlake.chunks.digests import blake3_160
@@ -225,7 +225,7 @@ def test_one_chunk_is_read_in_the_calling_thread(monkeypatch):
     def no_pool():
         raise AssertionError("a thread was asked for")
 
-    monkeypatch.setattr(reader_module, "cpu_pool", no_pool)
+    monkeypatch.setattr(fetching, "cpu_pool", no_pool)
     store = MemoryStore()
     arrays = noise(1)
     requests = fill(store, arrays)
@@ -279,6 +279,25 @@ def test_damage_names_object_offset_and_sample(local, how, tmp_path):
     for part in (bad.key, f"offset {bad.offset:,}", bad.digest.hex(), "needed for sample 2"):
         assert part in str(caught.value)
     assert disk.get(bad.digest) is None
+
+
+@both
+@pytest.mark.parametrize("how", ["read_one", "read", "read_raw"])
+def test_a_pack_that_is_cut_short_is_told_with_the_chunk_that_it_lacks(local, how):
+    store = MemoryStore()
+    requests = fill(store, noise(5))
+    lost = requests[3].ref
+    store.put(lost.key, store.get(lost.key)[: lost.offset + lost.length - 1])
+    reader = ChunkReader(store, local=local)
+    call = {
+        "read_one": lambda: reader.read_one(requests[3], label="sample 3"),
+        "read": lambda: reader.read(requests[:4], describe=lambda i: f"sample {i}"),
+        "read_raw": lambda: reader.read_raw([r.ref for r in requests[:4]], describe=lambda i: f"sample {i}"),
+    }[how]
+    with pytest.raises(
+        CorruptionError, match=rf"{lost.key} is cut short.* offset {lost.offset:,} \(needed for sample 3\); restore"
+    ):
+        call()
 
 
 @both
