@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hangarlake.records.conflicts import Resolution
     from hangarlake.records.models import Author, Commit, RefEntry
     from hangarlake.repository import Repository
+    from hangarlake.staged import StagedCheckout
     from hangarlake.statistics import Stats
     from hangarlake.transfer import FetchResult, Progress, PushResult, Remote
     from hangarlake.write_checkout import WriteCheckout
@@ -97,6 +98,7 @@ __all__ = [
     "RevisionNotFoundError",
     "SampleNotFoundError",
     "SchemaError",
+    "StagedCheckout",
     "Stats",
     "StorageError",
     "UnsafeStoreError",
@@ -118,6 +120,7 @@ _HOMES = {
     "hangarlake.forking": ("ChangeSet", "ForkedWriter"),
     "hangarlake.records.models": ("Author", "Commit", "RefEntry"),
     "hangarlake.repository": ("Repository",),
+    "hangarlake.staged": ("StagedCheckout",),
     "hangarlake.statistics": ("Stats",),
     "hangarlake.transfer": ("FetchResult", "Progress", "PushResult", "Remote"),
     "hangarlake.write_checkout": ("WriteCheckout",),

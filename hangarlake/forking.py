@@ -27,7 +27,6 @@ from hangarlake.records.tree_diff import Edits, edits_between
 from hangarlake.records.tree_merge import coordinates
 from hangarlake.records.treepacks import TreePacker, place_chunks
 from hangarlake.session import Snapshot
-from hangarlake.staging import MemoryStaging
 from hangarlake.write_checkout import WriteCheckout
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ class ForkedWriter(WriteCheckout):
             branch,
             None,  # type: ignore[arg-type]  # a fork moves no branch, so it need not know where that stands
             Snapshot(commit, held),
-            MemoryStaging(),
+            None,
         )
 
     def _where(self) -> str:

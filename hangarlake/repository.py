@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
 from hangarlake.authors import parse_author
@@ -30,7 +31,8 @@ from hangarlake.records.movements import Movement, check_branch_name, hint_key
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.refs import RefMovedError
 from hangarlake.session import Session, Snapshot
-from hangarlake.staging import MemoryStaging, Staging
+from hangarlake.staged import StagedCheckout
+from hangarlake.staging import Staging, StagingSnapshot
 from hangarlake.statistics import Stats, gather_stats
 from hangarlake.storage.base import ObjectStore
 from hangarlake.storage.executors import map_io
@@ -410,27 +412,60 @@ class Repository(HistoryMethods, TransferOperations):
         if not write:
             snapshot, resolved = self._session.snapshot(rev)
             return Checkout(self, snapshot, resolved.branch, read_through)
+        head = self._head_of(rev)
+        self._session.check_writable()
+        branch = head.branch
+        place = None if staging == "memory" else Staging(self._staging_file(branch), self._staging_name(branch))
+        try:
+            base = self._session.snapshot_of(str(head.commit), head)
+            writer = WriteCheckout(self, branch, head, base, place)
+            writer._chunks = self._session.reader(read_through)
+            return writer
+        except BaseException:
+            if place is not None:
+                place.close()
+            raise
+
+    def staged(self, branch: str | None = None) -> StagedCheckout:
+        """Look at what is staged on a branch in this working copy, as it was last flushed; a writer may go on meanwhile.
+
+        Parameters
+        ----------
+        branch : str, optional
+            By default the default branch.
+
+        Returns
+        -------
+        StagedCheckout
+            Read-only. Its ``writer`` says who is writing, its ``status()`` what is staged.
+
+        Raises
+        ------
+        RevisionNotFoundError
+            If it is no branch.
+        """
+        head = self._head_of(branch)
+        place = StagingSnapshot(self._staging_file(head.branch), self._staging_name(head.branch))
+        try:
+            return StagedCheckout(self, head, place)
+        except BaseException:
+            place.close()
+            raise
+
+    def _head_of(self, rev: str | Commit | None) -> Movement:
+        """Return where a branch stands that is to be written to."""
         resolved = self._session.locate(rev)
         if resolved.branch is None or not isinstance(resolved.source, Movement):
             raise RevisionNotFoundError(
                 f"{str(rev)!r} is not a branch, and only branches are written to; make one with create_branch(name, at={str(rev)!r})"
             )
-        self._session.check_writable()
-        place = self._open_staging(resolved.branch, staging)
-        try:
-            base = self._session.snapshot_of(resolved.commit, resolved.source)
-            writer = WriteCheckout(self, resolved.branch, resolved.source, base, place)
-            writer._chunks = self._session.reader(read_through)
-            return writer
-        except BaseException:
-            place.close()
-            raise
+        return resolved.source
 
-    def _open_staging(self, branch: str, staging: StagingKind) -> Staging | MemoryStaging:
-        if staging == "memory":
-            return MemoryStaging()
-        path = self._session.working_copy / "staging" / f"{quote_name(branch)}.sqlite"
-        return Staging(path, f"branch {branch!r} of {self.url} on this machine")
+    def _staging_file(self, branch: str) -> Path:
+        return self._session.working_copy / "staging" / f"{quote_name(branch)}.sqlite"
+
+    def _staging_name(self, branch: str) -> str:
+        return f"branch {branch!r} of {self.url} on this machine"
 
     def stats(self, rev: str | Commit | None = None) -> Stats:
         """Return how much a commit holds and how much the repository stores."""

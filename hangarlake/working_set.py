@@ -6,6 +6,7 @@ staging file, taken up again, and moved to another commit.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,9 +22,9 @@ from hangarlake.columns.lookup import HotNodes
 from hangarlake.columns.nested import WritableNestedColumn
 from hangarlake.columns.stage import ColumnStage
 from hangarlake.diffs import DiffSide
+from hangarlake.errors import StorageError
 from hangarlake.namespace import NodeTable
 from hangarlake.publish import Published
-from hangarlake.records.canonical import digest
 from hangarlake.records.catalog import Catalog, CatalogNode, ColumnNode, GroupNode
 from hangarlake.records.merge import MergeResult
 from hangarlake.records.models import Commit
@@ -32,12 +33,15 @@ from hangarlake.records.node import NodeRef
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.tree import NodeSource
 from hangarlake.session import Snapshot
-from hangarlake.staging import MemoryStaging, StagedState, Staging
+from hangarlake.staged import taken_up
+from hangarlake.staging import StagedState, Staging
 
 if TYPE_CHECKING:
     from hangarlake.repository import Repository
 
 __all__ = ["WorkingSet"]
+
+_log = logging.getLogger(__name__)
 
 # Staged nodes beyond this are written to the staging file, so that ingest runs in bounded memory.
 _SPILL_BYTES = 32 << 20
@@ -49,7 +53,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
     _branch: str
 
     def __init__(
-        self, repository: Repository, branch: str, head: Movement, base: Snapshot, staging: Staging | MemoryStaging
+        self, repository: Repository, branch: str, head: Movement, base: Snapshot, staging: Staging | None
     ) -> None:
         self._repository = repository
         self._session = repository._session
@@ -57,8 +61,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         self._head = head
         self._staging = staging
         self._lock = threading.RLock()
-        fetch = staging.fetch if isinstance(staging, Staging) else None
-        self._staged = StagedNodes(self._session.nodes, fetch)
+        self._staged = StagedNodes(self._session.nodes, staging.fetch if staging is not None else None)
         self._hot = HotNodes(self._staged)
         self._uploader = ChunkUploader(self._session.store)
         self._adopt(base)
@@ -77,22 +80,17 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
 
     def _resume(self) -> None:
         """Take over what an earlier session staged and did not commit."""
-        state = self._staging.load()
-        if state is None or not isinstance(self._staging, Staging):
+        state = self._staging.load() if self._staging is not None else None
+        if state is None or self._staging is None:
             return
-        text = state.catalog["logical"]
-        catalog = Catalog.parse(digest(text.encode()), text, state.catalog["physical"])
-        if catalog.id == self._base.catalog.id and not state.parents:
-            # Its commit was published, and the writer died before it could forget what it had staged.
+        resumed = taken_up(self._session, self._base, state)
+        if resumed is None:
             self._staging.clear()
             return
-        base = self._session.snapshot_of(state.base)
-        self._adopt(base)
-        self._nodes, self._attrs = NodeTable(catalog.nodes), dict(catalog.attrs)
-        self._inlined |= {key: data for key, data in catalog.inlined.items() if data}
-        self._session.nodes.add_inlined(base.catalog.decode_inlined())
-        self._renames = dict(state.renames)
-        self._parents = self._session.graph.commits(state.parents)
+        self._adopt(resumed.base)
+        self._nodes, self._attrs = NodeTable(resumed.catalog.nodes), dict(resumed.catalog.attrs)
+        self._inlined |= {key: data for key, data in resumed.catalog.inlined.items() if data}
+        self._renames, self._parents = dict(resumed.renames), resumed.parents
         self._staged.spilled = self._staging.node_ids()
         self._uploader.adopt(*self._staging.load_chunks())
 
@@ -142,7 +140,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
 
     def _relieve(self) -> None:
         """Called after a column was folded: move nodes to the staging file when there are many."""
-        if self._staged.nbytes > _SPILL_BYTES and isinstance(self._staging, Staging):
+        if self._staged.nbytes > _SPILL_BYTES and self._staging is not None:
             kept = self._staged.reachable(self._roots())
             self._staging.keep_nodes(kept)
             self._staged.spill(node.id for node in kept)
@@ -170,7 +168,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
             return DiffSide(working, self._base.commit.id, dict(self._renames), self._staged, self._uploader)
 
     def _flush(self) -> None:
-        if not isinstance(self._staging, Staging):
+        if self._staging is None:
             return
         working = self._working()
         if working.id == self._base.catalog.id and not self._renames and not self._parents:
@@ -191,7 +189,8 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         self._staged.clear()
         self._hot = HotNodes(self._staged)  # nodes with the same ids may come again, and lie elsewhere then
         self._uploader.forget()
-        self._staging.clear()
+        if self._staging is not None:
+            self._staging.clear()
 
     def _reset_node(self, name: str) -> None:
         base = self._base.catalog.nodes
@@ -233,7 +232,13 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         self._renames, self._parents = {}, []
         self._restage()
         self._staged.clear()
-        self._staging.clear()
+        if self._staging is None:
+            return
+        try:
+            self._staging.clear()
+        except StorageError as error:
+            # The commit stands, so it must not look as if it had failed. Whoever takes up what stays staged sees that it is published.
+            _log.warning("commit %s was made, but the staging file was not cleared: %s", self._base.commit.id, error)
 
 
 class _Current(Mapping[str, Any]):

@@ -37,7 +37,6 @@ from hangarlake.records.merge import merge_catalogs
 from hangarlake.records.models import Author, Commit
 from hangarlake.records.movements import Movement
 from hangarlake.records.refs import RefMovedError
-from hangarlake.staging import Staging
 from hangarlake.working_set import WorkingSet
 
 if TYPE_CHECKING:
@@ -279,8 +278,7 @@ class WriteCheckout(WorkingSet):
             else:
                 for name in [nodes] if isinstance(nodes, str) else list(nodes):
                     self._reset_node(name)
-            if isinstance(self._staging, Staging):
-                self._flush()
+            self._flush()
 
     # ---- committing -------------------------------------------------------------------------------------------------
 
@@ -461,7 +459,8 @@ class WriteCheckout(WorkingSet):
             finally:
                 self._closed = True
                 self._views = {}
-                self._staging.close()
+                if self._staging is not None:
+                    self._staging.close()
 
     def __enter__(self) -> WriteCheckout:
         self._check_open()
@@ -472,8 +471,9 @@ class WriteCheckout(WorkingSet):
 
     def __del__(self) -> None:
         # Without close() nothing is flushed, but the lock must not outlive the checkout.
-        if not self._closed and hasattr(self, "_staging"):
-            self._staging.close()
+        staging = None if self._closed else getattr(self, "_staging", None)
+        if staging is not None:
+            staging.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(f"{self._where()} cannot be pickled; open one in the other process with staging='memory'")

@@ -25,6 +25,7 @@ def use(repo: Repository, flag: bool) -> None:
     assert_type(repo.checkout("main", write=True), WriteCheckout)
     assert_type(repo.checkout("main", write=True, staging="memory"), WriteCheckout)
     assert_type(repo.checkout(write=flag), Checkout | WriteCheckout)
+    assert_type(repo.staged(), hl.StagedCheckout)
     with repo.checkout() as co, repo.checkout(write=True) as w:
         assert_type(co.columns["x"], Column)
         assert_type(co.arrays["a"], Array)
