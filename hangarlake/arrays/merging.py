@@ -16,9 +16,8 @@ from hangarlake.errors import SchemaError
 from hangarlake.merging import Granularity, ThreeWay, set_array_merging
 from hangarlake.records.catalog import ArrayNode
 from hangarlake.records.diff import same_json
-from hangarlake.records.keys import as_key_array
 from hangarlake.records.merge import ArrayMerger, common_axis
-from hangarlake.records.tree import apply_edits, find, iter_leaves
+from hangarlake.records.tree import find, iter_leaves
 from hangarlake.records.tree_merge import plan_merge
 
 __all__ = ["ArrayMergers", "differing", "overlapping", "register"]
@@ -187,8 +186,6 @@ def _slabs(source: ArraySide, axis: int, start: int, stop: int) -> Iterator[tupl
 def _move_chunks(target: EditedArray, source: ArraySide, axis: int, first: int, by: int) -> None:
     """Give the chunks of an append other places in the grid: book-keeping alone."""
     ndim = source.layout.ndim
-    stage = target.stage
-    root = stage.fold()
     for leaf in iter_leaves(source.node.root, source.nodes):
         places = grid_of(leaf.keys, ndim).astype(np.int64)
         beyond = np.flatnonzero(places[:, axis] >= first)
@@ -198,8 +195,7 @@ def _move_chunks(target: EditedArray, source: ArraySide, axis: int, first: int, 
         moved[:, axis] += by
         entries = replace(leaf.entries.take(beyond), keys=grid_keys(moved)).compact()
         order = np.argsort(entries.keys, kind="stable")
-        root = apply_edits(root, entries.take(order).compact(), np.empty(0, "S1"), target.nodes, target.stage.sink)
-    stage.rebase(root)
+        target.stage.adopt(entries.take(order).compact(), np.empty(0, "S1"))
 
 
 def _cut_off(array: EditedArray, base: ArraySide, axis: int, length: int) -> None:
@@ -210,7 +206,7 @@ def _cut_off(array: EditedArray, base: ArraySide, axis: int, length: int) -> Non
     edge: list[npt.NDArray[np.uint32]] = []
     for leaf in list(iter_leaves(stage.fold(), array.nodes)):
         places = grid_of(leaf.keys, layout.ndim)
-        for key in as_key_array(leaf.keys[places[:, axis] >= -(-length // side)].tolist()).tolist():
+        for key in leaf.keys[places[:, axis] >= -(-length // side)].tolist():
             stage.remove(key)
         if length % side:
             edge.append(places[places[:, axis] == length // side])

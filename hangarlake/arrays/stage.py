@@ -15,6 +15,7 @@ from hangarlake.records.keys import KeyArray, as_key_array
 from hangarlake.records.node import NodeRef
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.tree import apply_edits
+from hangarlake.working_tree import WorkingTree
 
 __all__ = ["REMOVED", "ArrayStage", "StagedChunk", "raw_entries"]
 
@@ -27,19 +28,13 @@ REMOVED: StagedChunk = (b"", -1)
 _FOLD_AT = 1 << 17
 
 
-class ArrayStage:
-    """The staged state of one array. Not thread-safe: the write checkout holds a lock around it.
+class ArrayStage(WorkingTree):
+    """The staged state of one array.
 
     Parameters
     ----------
-    name : str
-        For messages; follows renames.
-    root : NodeRef or None
-        The working tree.
-    nodes : StagedNodes
-    uploader : ChunkUploader
-    folded : callable
-        Called after each fold.
+    name, root, nodes, uploader, folded
+        As :class:`WorkingTree` takes them.
     """
 
     def __init__(
@@ -50,22 +45,8 @@ class ArrayStage:
         uploader: ChunkUploader,
         folded: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = name
-        self.root = root
-        self._nodes = nodes
-        self._uploader = uploader
-        self._folded = folded
+        super().__init__(name, root, nodes, uploader, folded)
         self.overlay: dict[bytes, StagedChunk] = {}
-
-    @property
-    def roots(self) -> list[NodeRef]:
-        """The trees that must stay."""
-        return [self.root] if self.root is not None else []
-
-    @property
-    def sink(self) -> StagedNodes:
-        """Where new nodes go."""
-        return self._nodes
 
     def matches(self, node: CatalogNode) -> bool:
         """Tell whether this can go on as the stage of a node."""
@@ -104,16 +85,6 @@ class ArrayStage:
         self.overlay = {}
         self._folded()
         return self.root
-
-    def adopt(self, upserts: Entries, removes: KeyArray) -> None:
-        """Apply edits of another writer, whose chunks are in the bucket."""
-        self.fold()
-        self.root = apply_edits(self.root, upserts, removes, self._nodes, self._nodes)
-        self._folded()
-
-    def rebase(self, root: NodeRef | None) -> None:
-        """Go on from another tree (after a commit, a merge or a replay). Nothing may be staged in the overlay."""
-        self.root = root
 
 
 def raw_entries(keys: KeyArray, digests: list[bytes], lengths: list[int]) -> Entries:

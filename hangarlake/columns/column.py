@@ -11,16 +11,15 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.lazy import LazyArray
-from hangarlake.columns.lookup import HotNodes, Place
-from hangarlake.columns.reading import PendingChunks, SampleReader
+from hangarlake.columns.lookup import Place
+from hangarlake.columns.reading import SampleReader, ViewOwner
 from hangarlake.columns.samples import describe
 from hangarlake.columns.scan import scan_tree
 from hangarlake.errors import NodeNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError
 from hangarlake.records.catalog import ColumnNode, ColumnSchema
 from hangarlake.records.entries import Entries
-from hangarlake.records.keys import FlatKey, decode_keys, encode_key, encode_keys
+from hangarlake.records.keys import FlatKey, KeyArray, decode_keys, encode_key, encode_keys
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import NodeSource, find, iter_leaves
 
@@ -30,31 +29,14 @@ __all__ = ["Column", "ColumnOwner"]
 _MANY = 4096
 
 
-class ColumnOwner(Protocol):
+class ColumnOwner(ViewOwner, Protocol):
     """What a column needs of its checkout."""
-
-    @property
-    def nodes(self) -> NodeSource: ...
-
-    @property
-    def chunks(self) -> ChunkReader: ...
-
-    @property
-    def hot(self) -> HotNodes: ...
-
-    @property
-    def pending(self) -> PendingChunks | None: ...
 
     def lacks(self, entries: Entries) -> npt.NDArray[np.bool_]:
         """Tell of each entry whether a part of its data is not in this bucket."""
 
     def column_node(self, name: str) -> ColumnNode:
         """Return the column's node, or raise if the checkout is closed or the column gone."""
-
-    def token_of(self, name: str) -> tuple[Any, ...]:
-        """Return what identifies the content of a node in all processes."""
-
-    def __getitem__(self, key: Any) -> Any: ...
 
 
 class Column(Mapping[Any, Any]):
@@ -121,7 +103,7 @@ class Column(Mapping[Any, Any]):
 
     @property
     def attrs(self) -> Mapping[str, Any]:
-        """Attributes of the column."""
+        """The attributes: JSON values (a copy)."""
         return copy.deepcopy(dict(self._node.attrs))
 
     @property
@@ -131,14 +113,14 @@ class Column(Mapping[Any, Any]):
         itemsize = schema.np_dtype.itemsize
         if not schema.variable_shape:
             return len(self) * math.prod(n or 0 for n in schema.shape) * itemsize
-        leaves = iter_leaves(self._root(), self._owner.nodes)
+        leaves = iter_leaves(*self._tree())
         return sum(int(leaf.entries.shapes.prod(axis=1, dtype=np.uint64).sum()) for leaf in leaves) * itemsize
 
     # ---- finding ----------------------------------------------------------------------------------------------------
 
-    def _root(self) -> NodeRef | None:
-        """The tree that holds everything (a writer folds what is staged first)."""
-        return self._node.root
+    def _tree(self) -> tuple[NodeRef | None, NodeSource]:
+        """Return the tree that holds everything (a writer folds what is staged first), and where its nodes come from."""
+        return self._node.root, self._owner.nodes
 
     def _find(self, key: bytes) -> Place | None:
         return self._owner.hot.find(self._node.root, key)
@@ -176,7 +158,7 @@ class Column(Mapping[Any, Any]):
         return len(self) > 0
 
     def __iter__(self) -> Iterator[Any]:
-        for leaf in iter_leaves(self._root(), self._owner.nodes):
+        for leaf in iter_leaves(*self._tree()):
             yield from decode_keys(leaf.keys)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
@@ -229,18 +211,18 @@ class Column(Mapping[Any, Any]):
         listed: Any = keys if isinstance(keys, list | range | np.ndarray) else list(keys)
         if len(listed) > _MANY:
             return self._batch_many(listed)
-        encoded = self._encode_all(listed)
-        places = self._find_all(encoded)
+        places = self._find_all(self._encode_all(listed).tolist())
         for i, place in enumerate(places):
             if place is None:
                 raise self._absent(_nth(listed, i))
         return self._reader.gather(places)  # type: ignore[arg-type]  # no place is None here
 
-    def _encode_all(self, keys: Any) -> list[bytes]:
-        if not self.schema.nested and any(isinstance(key, tuple) for key in keys):
-            raise SchemaError(f"column {self._name!r} is flat: a key is a str or an int, not a tuple")
-        encoded: list[bytes] = encode_keys(keys).tolist()
-        return encoded
+    def _encode_all(self, keys: Any) -> KeyArray:
+        kinds = {int} if isinstance(keys, range | np.ndarray) else set(map(type, keys))
+        if any(issubclass(kind, tuple) != self.schema.nested for kind in kinds):
+            for key in keys:
+                self._encode(key)  # says which it is, and what is a key here
+        return encode_keys(keys)
 
     def _find_all(self, keys: list[bytes]) -> list[Place | None]:
         hot, root = self._owner.hot, self._node.root
@@ -248,9 +230,9 @@ class Column(Mapping[Any, Any]):
         return [hot.find(root, key) for key in keys]
 
     def _batch_many(self, keys: Any) -> Any:
-        encoded = encode_keys(keys)
-        unique, inverse = np.unique(encoded, return_inverse=True)
-        found = find(self._root(), unique, self._owner.nodes)
+        unique, inverse = np.unique(self._encode_all(keys), return_inverse=True)
+        root, nodes = self._tree()
+        found = find(root, unique, nodes)
         if not found.present.all():
             missing = ~found.present[inverse]
             raise self._absent(_nth(keys, int(np.flatnonzero(missing)[0])))
@@ -280,7 +262,8 @@ class Column(Mapping[Any, Any]):
             raise ValueError(f"order is 'storage' or 'key', not {order!r}")
         if batch is not None and batch < 1:
             raise ValueError(f"batch is at least 1, not {batch}")
-        return scan_tree(self._root(), self._owner.nodes, self._reader, by_key=order == "key", batch=batch)
+        root, nodes = self._tree()
+        return scan_tree(root, nodes, self._reader, by_key=order == "key", batch=batch)
 
     def shape_of(self, key: Any) -> tuple[int, ...]:
         """Return the shape of one sample without reading its data (for other kinds: its length in bytes)."""
@@ -325,7 +308,7 @@ class Column(Mapping[Any, Any]):
         return load("dask").column_to_dask(self, batch=batch)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        self._root()  # what is staged counts
+        self._tree()  # what is staged counts
         return ("hangarlake-column", *self._owner.token_of(self._name))
 
     # ---- changing (refused) -----------------------------------------------------------------------------------------
@@ -400,8 +383,14 @@ class _View(Collection[Any]):
             copies = (values[i, ...].copy() for i in range(len(keys))) if isinstance(values, np.ndarray) else values
             yield from zip(keys, copies, strict=True)
 
-    def __contains__(self, item: object) -> bool:
-        return any(item is each or bool(np.all(item == each)) for each in self)
+
+def _equal(given: Any, sample: Any) -> bool:
+    if isinstance(sample, np.ndarray):
+        try:
+            return np.shape(given) == sample.shape and bool(np.all(given == sample))
+        except ValueError:  # lists of lists that make no array
+            return False
+    return not isinstance(given, np.ndarray) and bool(given == sample)
 
 
 class _Values(_View):
@@ -410,9 +399,18 @@ class _Values(_View):
     def __iter__(self) -> Iterator[Any]:
         return (value for _, value in self._pairs())
 
+    def __contains__(self, value: object) -> bool:
+        return any(_equal(value, each) for each in self)
+
 
 class _Items(_View):
     """All (key, sample) pairs in key order."""
 
     def __iter__(self) -> Iterator[tuple[FlatKey, Any]]:
         return self._pairs()
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        key, value = item
+        return key in self._column and _equal(value, self._column[key])

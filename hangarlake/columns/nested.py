@@ -70,12 +70,18 @@ class NestedColumn(Column):
         """Yield the encoded keys of one sample (or of all), leaf by leaf (internal)."""
         low = sample_prefix(sample) if sample is not None else None
         high = next_prefix(low) if low is not None else None
-        for leaf in iter_leaves(self._root(), self._owner.nodes, start=low, stop=high):
+        root, nodes = self._tree()
+        for leaf in iter_leaves(root, nodes, start=low, stop=high):
             keys = leaf.keys
             first = int(np.searchsorted(keys, np.bytes_(low))) if low is not None else 0
             last = int(np.searchsorted(keys, np.bytes_(high))) if high is not None else len(keys)
             if first < last:
                 yield keys[first:last]
+
+    def _encode(self, key: object) -> bytes:
+        if not isinstance(key, tuple):
+            raise SchemaError(f"column {self.name!r} is nested: a key is (sample, sub), not {key!r}")
+        return super()._encode(key)
 
     def _sample(self, key: FlatKey) -> NestedSample:
         return NestedSample(self, key)
@@ -169,11 +175,6 @@ class WritableNestedColumn(NestedColumn, WritableColumn):
                 raise SampleNotFoundError(f"column {self.name!r} has no sample {key!r}")
             for each in found:
                 self._stage.remove(each)
-
-    def _encode(self, key: object) -> bytes:
-        if not isinstance(key, tuple):
-            raise SchemaError(f"column {self.name!r} is nested: a key is (sample, sub), not {key!r}")
-        return super()._encode(key)
 
     def extend(self, keys: Iterable[Any], values: Iterable[Any]) -> None:
         """Stage many sub-samples under (sample, sub) keys, or none if one does not fit."""

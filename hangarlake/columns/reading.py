@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,14 +16,15 @@ from hangarlake.chunks.grid import chunk_extents, chunks_touched, iter_chunks, n
 from hangarlake.chunks.packs import ChunkRef
 from hangarlake.chunks.reader import ChunkReader, ChunkRequest
 from hangarlake.chunks.uploader import PendingChunk
-from hangarlake.columns.lookup import HotLeaf, Place
+from hangarlake.columns.lookup import HotLeaf, HotNodes, Place
 from hangarlake.columns.samples import restore
 from hangarlake.errors import CorruptionError, ObjectNotFoundError
 from hangarlake.records.catalog import ColumnSchema
-from hangarlake.records.entries import PENDING, Entries
+from hangarlake.records.entries import Entries
 from hangarlake.records.keys import decode_key
+from hangarlake.records.tree import NodeSource
 
-__all__ = ["PendingChunks", "SampleReader"]
+__all__ = ["PendingChunks", "ReadingOwner", "SampleReader", "ViewOwner"]
 
 # A shared chunk that claims to decode to more than this is not believed (one sample may be of any size its schema allows).
 _MAX_SHARED_BYTES = 1 << 31
@@ -35,6 +37,31 @@ class PendingChunks(Protocol):
     def places(self) -> Mapping[bytes, ChunkRef]: ...
 
     def pending(self, digest: bytes) -> PendingChunk | None: ...
+
+
+class ReadingOwner(Protocol):
+    """What reading trees and chunks needs of a checkout."""
+
+    @property
+    def nodes(self) -> NodeSource: ...
+
+    @property
+    def chunks(self) -> ChunkReader: ...
+
+    @property
+    def hot(self) -> HotNodes: ...
+
+    @property
+    def pending(self) -> PendingChunks | None: ...
+
+
+class ViewOwner(ReadingOwner, Protocol):
+    """What a column or array, as a person holds it, needs of its checkout."""
+
+    def token_of(self, name: str) -> tuple[Any, ...]:
+        """Return what identifies the content of a node in all processes."""
+
+    def __getitem__(self, key: Any) -> Any: ...
 
 
 class SampleReader:
@@ -85,15 +112,12 @@ class SampleReader:
             shape = chunk_extents(piece, sample_shape, encoding.chunk_shape)
         else:
             raise CorruptionError(f"column {self.name!r}: a sample lies in a chunk of layout {encoding.layout!r}")
-        return ChunkRequest(self._ref(entries, row), encoding, self.dtype, shape)
+        return ChunkRequest(table.ref(row), encoding, self.dtype, shape)
 
-    def _ref(self, entries: Entries, row: int) -> ChunkRef:
-        table = entries.table
-        if int(table.packs[row]) == PENDING and self._pending is not None:
-            placed = self._pending.places.get(table.digests[row].tobytes())
-            if placed is not None:
-                return placed
-        return table.ref(row)
+    def _settled(self, request: ChunkRequest) -> ChunkRequest:
+        """Return the request for where a chunk lies by now: its pack may have been sealed and uploaded since it was planned."""
+        placed = self._pending.places.get(request.ref.digest) if self._pending is not None else None
+        return request if placed is None else replace(request, ref=placed)
 
     def _in_memory(self, request: ChunkRequest) -> npt.NDArray[Any] | None:
         if self._pending is None:
@@ -121,10 +145,7 @@ class SampleReader:
         if encoding.layout == "grid":
             return restore(self.schema, self.region(entries, i, ...))
         shape = self._shape_of(entries, i)
-        request = self._request(entries, row)
-        chunk = self._in_memory(request)
-        if chunk is None:
-            chunk = self._read_one(request, self._label(entries, i))
+        chunk = self._read_one(self._request(entries, row), self._label(entries, i))
         return restore(self.schema, self._cut(chunk, encoding.layout, start, shape, entries, i))
 
     def _cut(
@@ -147,10 +168,7 @@ class SampleReader:
         encoding = self._layout(entries, i)
         parts = normalize_selection(selection, shape)
         if encoding.layout != "grid" or encoding.chunk_shape is None:
-            request = self._request(entries, int(entries.rows[i]))
-            chunk = self._in_memory(request)
-            if chunk is None:
-                chunk = self._read_one(request, self._label(entries, i))
+            chunk = self._read_one(self._request(entries, int(entries.rows[i])), self._label(entries, i))
             whole = self._cut(chunk, encoding.layout, int(entries.index[i]), shape, entries, i)
             return np.asarray(whole[selection]).copy()
         touched = chunks_touched(shape, encoding.chunk_shape, selection)
@@ -182,9 +200,7 @@ class SampleReader:
         memory = self._chunks.cache
         chunk = memory.get(key) if memory is not None else None
         if chunk is None:
-            chunk = self._in_memory(request)
-            if chunk is None:
-                chunk = self._read_one(request, self._label(leaf.entries, i))
+            chunk = self._read_one(request, self._label(leaf.entries, i))
         shape = self._shape_of(leaf.entries, i)
         return restore(self.schema, self._cut(chunk, layout, leaf.index[i], shape, leaf.entries, i))
 
@@ -197,10 +213,7 @@ class SampleReader:
                 ref = table.ref(row)
                 return ChunkRequest(ref, Encoding.from_json(table.encodings[0]), self.dtype, ()), (), layout
             request = self._request(leaf.entries, row)
-            known = request, request.key, layout
-            # A pending chunk gets another place once its pack is sealed.
-            if int(table.packs[row]) != PENDING:
-                leaf.requests[row] = known
+            known = leaf.requests[row] = request, request.key, layout
         return known
 
     def gather(self, places: Sequence[Place]) -> npt.NDArray[Any] | list[Any]:
@@ -274,8 +287,11 @@ class SampleReader:
             raise _gone(error) from error
 
     def _read_one(self, request: ChunkRequest, label: str) -> npt.NDArray[Any]:
+        chunk = self._in_memory(request)
+        if chunk is not None:
+            return chunk
         try:
-            return self._chunks.read_one(request, label=label)
+            return self._chunks.read_one(self._settled(request), label=label)
         except ObjectNotFoundError as error:
             raise _gone(error) from error
 
@@ -299,7 +315,7 @@ class SampleReader:
             else:
                 place(k, chunk)
         self._chunks.read(
-            [requests[k] for k in remote],
+            [self._settled(requests[k]) for k in remote],
             lambda j, chunk: place(remote[j], chunk),
             cache=cache,
             describe=lambda j: describe(remote[j]),
@@ -313,7 +329,11 @@ class SampleReader:
             return out
         plan = _Plan(entries)
         requests, places = self._shared_requests(entries, plan)
+        pieces = self._grid_requests(entries, plan.grids, requests)
         direct: set[int] = set()
+
+        def describe(k: int) -> str:
+            return self._describe(entries, places, pieces, k)
 
         def into(k: int) -> npt.NDArray[Any] | None:
             # A chunk that fills consecutive samples is decoded right where they belong.
@@ -334,14 +354,12 @@ class SampleReader:
             if k < len(places):
                 where, rows = places[k]
                 if _reaches(rows) >= len(chunk):
-                    raise CorruptionError(f"{self._label(entries, int(plan.order[0]))}: it points outside its chunk")
+                    raise CorruptionError(f"{describe(k)}: its entry points outside its chunk; run verify")
                 out[where] = chunk[rows]
             else:
                 i, region = pieces[k - len(places)]
                 out[i][region] = chunk
 
-        pieces = self._grid_requests(entries, plan.grids, requests)
-        describe = lambda k: self._describe(entries, places, pieces, k)  # noqa: E731 - it closes over what is here
         self._read(requests, place, describe, into=None if cache else into, cache=cache)
         return out
 

@@ -18,7 +18,7 @@ from hangarlake.errors import SchemaError
 from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ColumnSchema
 
-__all__ = ["MAX_RANK", "Sample", "check_block", "check_sample", "digest_of", "restore", "schema_of"]
+__all__ = ["MAX_RANK", "Sample", "check_block", "check_sample", "describe", "digest_of", "restore", "schema_of"]
 
 Sample: TypeAlias = npt.NDArray[Any]
 

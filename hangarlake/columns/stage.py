@@ -27,11 +27,12 @@ from hangarlake.columns.samples import Sample, check_block, check_sample, digest
 from hangarlake.errors import SchemaError
 from hangarlake.records.catalog import CatalogNode, ColumnNode, ColumnSchema
 from hangarlake.records.entries import Entries
-from hangarlake.records.keys import STR_TAG, KeyArray, as_key_array, decode_ints, decode_key, encode_key, encode_keys
+from hangarlake.records.keys import STR_TAG, as_key_array, decode_ints, decode_key, encode_key, encode_keys
 from hangarlake.records.node import NodeRef
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.tree import apply_edits, find, iter_leaves, last_key
 from hangarlake.storage.executors import cpu_pool
+from hangarlake.working_tree import WorkingTree
 
 __all__ = ["REMOVED", "ColumnStage"]
 
@@ -45,22 +46,17 @@ _DEDUPE_TREE = 200_000
 _SLICE_BYTES = 8 << 20
 
 
-class ColumnStage:
-    """The staged state of one column. Not thread-safe: the write checkout holds a lock around it.
+class ColumnStage(WorkingTree):
+    """The staged state of one column.
 
     Parameters
     ----------
     name : str
-        For messages; follows renames.
     schema : ColumnSchema
     layout : ColumnLayout
         How new chunks are laid out.
-    root : NodeRef or None
-        The working tree.
-    nodes : StagedNodes
-    uploader : ChunkUploader
-    folded : callable
-        Called after each fold.
+    root, nodes, uploader, folded
+        As :class:`WorkingTree` takes them.
     """
 
     def __init__(
@@ -73,13 +69,9 @@ class ColumnStage:
         uploader: ChunkUploader,
         folded: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = name
+        super().__init__(name, root, nodes, uploader, folded)
         self.schema = schema
         self.layout = layout
-        self.root = root
-        self._nodes = nodes
-        self._uploader = uploader
-        self._folded = folded
         self._overlay = Overlay(schema.rank)
         self._open = OpenChunk(layout)
         self._encoding: deque[tuple[int, Future[bytes], int, Encoding]] = deque()
@@ -406,12 +398,13 @@ class ColumnStage:
             self._take_encoded()
 
     def _take_encoded(self) -> None:
-        row, future, items, encoding = self._encoding.popleft()
+        # It leaves the queue last: whoever is interrupted here, or met by the failure of an earlier upload, takes it up again.
+        row, future, items, encoding = self._encoding[0]
         data = future.result()
         digest = blake3_160(data)
-        # First the row: if an earlier upload fails now, this chunk has been taken all the same.
         self._overlay.rows[row] = ChunkRow(digest, length=len(data), items=items, encoding=encoding.to_json())
         self._uploader.add(digest, data, items, encoding)
+        self._encoding.popleft()
 
     def _drain(self) -> None:
         while self._encoding:
@@ -447,15 +440,9 @@ class ColumnStage:
         """Tell whether this can go on as the stage of a node."""
         return isinstance(node, ColumnNode) and node.schema == self.schema
 
-    def adopt(self, upserts: Entries, removes: KeyArray) -> None:
-        """Apply edits of another writer, whose chunks are in the bucket."""
-        self.fold()
-        self.rebase(apply_edits(self.root, upserts, removes, self._nodes, self._nodes))
-        self._folded()
-
     def rebase(self, root: NodeRef | None) -> None:
         """Go on from another tree (after a commit, a merge or a replay). Nothing may be staged in the overlay."""
-        self.root = root
+        super().rebase(root)
         self._next_int = None
         self._resolved, self._delta = {}, 0
 

@@ -15,7 +15,7 @@ from hangarlake.columns.stage import REMOVED, ColumnStage
 from hangarlake.errors import SampleNotFoundError, SchemaError
 from hangarlake.records.keys import encode_key
 from hangarlake.records.node import NodeRef
-from hangarlake.records.tree import iter_leaves
+from hangarlake.records.tree import NodeSource, iter_leaves
 
 __all__ = ["WritableColumn"]
 
@@ -42,9 +42,9 @@ class WritableColumn(Column):
             self._reader = SampleReader(self._name, stage.schema, self._owner.chunks, self._owner.pending)
         return stage
 
-    def _root(self) -> NodeRef | None:
+    def _tree(self) -> tuple[NodeRef | None, NodeSource]:
         with self._lock:
-            return self._stage.fold()
+            return self._stage.fold(), self._owner.nodes
 
     def _find(self, key: bytes) -> Place | None:
         with self._lock:
@@ -199,7 +199,7 @@ class WritableColumn(Column):
     def clear(self) -> None:
         """Stage the removal of every sample."""
         with self._lock:
-            for key in [k for leaf in iter_leaves(self._root(), self._owner.nodes) for k in leaf.keys.tolist()]:
+            for key in [k for leaf in iter_leaves(*self._tree()) for k in leaf.keys.tolist()]:
                 self._stage.remove(key)
 
 

@@ -208,14 +208,26 @@ class StagedNodes:
 
 
 class HeldNodes:
-    """The staged nodes of one moment, kept for as long as somebody goes through a tree of that moment."""
+    """The staged nodes of one moment, kept for as long as somebody goes through a tree of that moment.
+
+    Those in the staging file are kept until what is staged is committed or dropped.
+    """
 
     def __init__(self, staged: StagedNodes) -> None:
         self._staged = staged
-        # What is forgotten is left out of a new dict, so this one stays as it is.
+        # What is forgotten is left out of a new dict (and set), so these stay as they are.
         self._held = staged.new
+        self._spilled = staged.spilled
 
     def get_nodes(self, refs: Sequence[NodeRef]) -> list[Node]:
         held = [self._held.get(ref.id) for ref in refs]
-        others = iter(self._staged.get_nodes([ref for ref, node in zip(refs, held, strict=True) if node is None]))
+        missing = [ref for ref, node in zip(refs, held, strict=True) if node is None]
+        try:
+            others = iter(self._staged.get_nodes(missing))
+        except CorruptionError as error:
+            if any(ref.id in self._spilled and ref.id not in self._staged.spilled for ref in missing):
+                raise RuntimeError(
+                    "what was staged when this reading began has been committed or dropped meanwhile; begin it again"
+                ) from error
+            raise
         return [next(others) if node is None else node for node in held]

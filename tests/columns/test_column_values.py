@@ -89,6 +89,27 @@ def test_a_sample_without_dimensions_is_an_array_however_it_is_read(w: Any) -> N
         assert exact(value) == exact(np.array("ab", "U5"))
 
 
+def test_a_sample_is_among_the_values_if_shape_and_elements_are_equal(w: Any) -> None:
+    arrays, ragged = (
+        w.add_ndarray_column("x", (2,), "i4"),
+        w.add_ndarray_column("r", (None,), "f8", variable_shape=True),
+    )
+    texts, documents = w.add_str_column("t"), w.add_json_column("j")
+    arrays["a"], ragged["a"], texts["a"], documents["a"] = np.array([1, 2], "i4"), np.ones(1), "x", {"n": [1]}
+    assert np.array([1, 2]) in arrays.values()
+    assert ("a", np.array([1, 2])) in arrays.items()
+    for absent in (np.array([1, 3]), np.zeros(0), np.zeros((0, 2)), np.arange(3), 1, "x", None, [[1], [1, 2]]):
+        assert absent not in arrays.values()
+        assert absent not in ragged.values()
+        assert absent not in documents.values()
+        assert ("a", absent) not in arrays.items()
+    assert "x" in texts.values()
+    assert ("a", "x") in texts.items()
+    assert {"n": [1]} in documents.values()
+    for wrong in (("b", "x"), ("a", "y"), ("a",), "a", (1.5, "x"), np.zeros(2)):
+        assert wrong not in texts.items()
+
+
 def test_33_dimensions_are_refused(w: Any) -> None:
     with pytest.raises(SchemaError, match="32"):
         w.add_ndarray_column("x", (1,) * 33, np.uint8)

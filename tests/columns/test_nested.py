@@ -78,6 +78,21 @@ def test_flat_keys_and_plain_values_are_refused(tmp_path: Path) -> None:
         flat = w.add_str_column("flat")
         with pytest.raises(hl.SchemaError, match="flat"):
             flat["a", 1] = "text"
+        texts["a", 1] = flat["a"] = "text"
+        w.commit("both")
+        there = repo.checkout()
+        for column, wrong, says in (
+            (texts, "a", "nested"),
+            (there["texts"], "a", "nested"),
+            (flat, ("a", 1), "flat"),
+            (there["flat"], ("a", 1), "flat"),
+        ):
+            for ask in (column.digest, column.shape_of):
+                with pytest.raises(hl.SchemaError, match=says):
+                    ask(wrong)
+            for many in ([wrong], [wrong] * 5000):
+                with pytest.raises(hl.SchemaError, match=says):
+                    column.batch(many)
 
 
 @settings(max_examples=60, deadline=None)
