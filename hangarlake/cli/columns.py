@@ -11,11 +11,12 @@ import typer
 
 from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.output import DryRun, Json, Yes, confirm, print_json, print_table, say, size, text_of
+from hangarlake.cli.output import DryRun, Json, Yes, confirm, note_writer, print_json, print_table, say, size, text_of
 
 if TYPE_CHECKING:
     from hangarlake.checkout import Checkout
     from hangarlake.columns.column import Column
+    from hangarlake.staged import StagedCheckout
     from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["register"]
@@ -189,11 +190,16 @@ def _writer(ctx: typer.Context, branch: str | None) -> Iterator[WriteCheckout]:
 
 
 @contextmanager
-def _view(ctx: typer.Context, rev: str | None, branch: str | None, staged: bool) -> Iterator[Checkout | WriteCheckout]:
+def _view(ctx: typer.Context, rev: str | None, branch: str | None, staged: bool) -> Iterator[Checkout | StagedCheckout]:
     if rev is not None and (staged or branch is not None):
         raise UsageFailure("--rev shows a commit as it is; --staged and --branch show what is about to be one")
     repo = invocation_of(ctx).open()
-    with repo.checkout(rev or branch or repo.default_branch, write=staged) as view:
+    if staged:
+        with repo.staged(branch) as looked_at:
+            note_writer(looked_at.writer, looked_at.branch)
+            yield looked_at
+        return
+    with repo.checkout(rev or branch) as view:
         yield view
 
 

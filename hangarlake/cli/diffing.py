@@ -8,7 +8,7 @@ import typer
 
 from hangarlake.cli.failures import Failure, UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.output import Json, print_json, say
+from hangarlake.cli.output import Json, note_writer, print_json, say
 
 if TYPE_CHECKING:
     from hangarlake import Diff, Repository
@@ -53,8 +53,9 @@ def diff(
         raise UsageFailure("--branch says whose staged changes are meant: add --staged")
     repo = invocation_of(ctx).open()
     if staged or base is None:
-        with repo.checkout(branch or repo.default_branch, write=True) as writer:
-            found = writer.status() if base is None else repo.diff(base, writer)
+        with repo.staged(branch) as view:
+            note_writer(view.writer, view.branch)
+            found = view.status() if base is None else repo.diff(base, view)
             _show(found, keys=keys, as_json=as_json)
     else:
         found = _compare(repo, base, other)

@@ -41,12 +41,14 @@ def status(
 
     repo = invocation_of(ctx).open()
     name = branch or repo.default_branch
-    with repo.checkout(name, write=True) as writer:
-        head, staged = repo.resolve(name), writer.status()
+    with repo.staged(name) as view:
+        head, staged = repo.resolve(name), view.status()
         if as_json:
-            print_json({"branch": name, "commit": head.id, "staged": staged.to_dict()})
+            print_json({"branch": name, "commit": head.id, "writer": view.writer, "staged": staged.to_dict()})
             return
         say(f"On branch {name}, at {head.id[:_SHORT]} ({_subject(head)})")
+        if view.writer is not None:
+            say(f"Process {view.writer} is writing to it; what it has not flushed is not shown.")
         if not staged:
             say("Nothing is staged.")
             return

@@ -23,6 +23,7 @@ __all__ = [
     "confirm",
     "console",
     "moment",
+    "note_writer",
     "plain",
     "print_json",
     "print_table",
@@ -84,6 +85,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
 def moment(time: datetime) -> str:
     """Write a time, in UTC and to the second."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def note_writer(writer: int | None, branch: str) -> None:
+    """Say on standard error that a process is writing to what is shown, if one is."""
+    if writer is not None:
+        sys.stderr.write(f"process {writer} is writing to {plain(branch)}; what it has not flushed is not shown\n")
 
 
 def size(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,29 @@ def test_status_says_what_is_staged_and_where(run: Run, committed: str) -> None:
     assert staged.status == 0
     assert "images" in staged.out
     assert run("status", "--json").json["commit"] == committed
+
+
+def test_what_only_looks_works_while_another_process_writes_and_says_so(
+    process: Run, run: Run, committed: str, repo: Path
+) -> None:
+    with hl.Repository.open(repo).checkout(write=True) as writer:
+        writer["images"]["03"] = np.zeros((4, 4), np.uint8)
+        writer.flush()
+        writer["images"]["04"] = np.zeros((4, 4), np.uint8)
+        note = f"{os.getpid()} is writing"
+        status = process("status")
+        assert (status.status, note in status.out) == (0, True), status.err
+        assert "1 sample added" in status.out
+        described = process("status", "--json").json
+        assert described["writer"] == os.getpid()
+        assert described["staged"]["columns"]["images"]["added"] == 1
+        for command in (["diff"], ["diff", "main~1", "--staged"], ["column", "ls", "--staged"]):
+            shown = process(*command)
+            assert (shown.status, note in shown.err, "images" in shown.out) == (0, True, True), shown
+        assert process("column", "ls", "--staged", "--json").json[0]["samples"] == 4
+        assert process("commit", "-m", "x").status == 3
+    assert run("status", "--json").json["writer"] is None
+    assert "writing" not in run("status").out
 
 
 def test_commit_takes_an_author(run: Run, repo: Path) -> None:
