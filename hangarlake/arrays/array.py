@@ -15,9 +15,10 @@ import numpy.typing as npt
 from hangarlake.arrays.chunkkeys import grid_of
 from hangarlake.arrays.hierarchy import ArrayOwner, WritingOwner
 from hangarlake.arrays.layout import ArrayLayout
-from hangarlake.arrays.metadata import restored, with_attributes
+from hangarlake.arrays.metadata import checked_attributes, restored
 from hangarlake.arrays.reading import is_basic, read_region
 from hangarlake.arrays.writing import write_region
+from hangarlake.attributes import NodeAttributes
 from hangarlake.errors import ReadOnlyError, SchemaError
 from hangarlake.namespace import path_of
 from hangarlake.records.catalog import ArrayNode
@@ -155,6 +156,9 @@ class Array:
     @property
     def attrs(self) -> Mapping[str, Any]:
         """The attributes: JSON values (a copy)."""
+        return self._attributes()
+
+    def _attributes(self) -> dict[str, Any]:
         attributes: dict[str, Any] = restored(self._node.metadata.get("attributes") or {})
         return attributes
 
@@ -333,7 +337,11 @@ class WritableArray(Array):
     @property
     def attrs(self) -> MutableMapping[str, Any]:
         """The attributes: JSON values, staged as they are set."""
-        return _Attributes(self)
+        return NodeAttributes(self._attributes, self._stage_attributes, self._owner.guard)
+
+    def _stage_attributes(self, attributes: dict[str, Any]) -> None:
+        kept = checked_attributes(f"array {self._name!r}", attributes)
+        self._put({**self._node.metadata, "attributes": kept})
 
     def resize(self, shape: Sequence[int] | int) -> None:
         """Change the shape; chunks that lie beyond it are removed.
@@ -450,46 +458,3 @@ class _Indexer:
                 array._assign_orthogonal(selection, value)
             else:
                 getattr(array.to_zarr(), self._kind)[selection] = value
-
-
-class _Attributes(MutableMapping[str, Any]):
-    """Attributes of an array that are staged as they are set."""
-
-    def __init__(self, array: WritableArray) -> None:
-        self._array = array
-
-    def _now(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = restored(self._array._node.metadata.get("attributes") or {})
-        return attributes
-
-    def _store(self, attributes: dict[str, Any]) -> None:
-        self._array._put(with_attributes(self._array._node.metadata, attributes))
-
-    def __getitem__(self, name: str) -> Any:
-        return self._now()[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if not isinstance(name, str):
-            raise SchemaError(f"an attribute's name is a str, not {name!r}")
-        with self._array._owner.guard:
-            self._store({**self._now(), name: value})
-
-    def __delitem__(self, name: str) -> None:
-        with self._array._owner.guard:
-            attributes = self._now()
-            del attributes[name]
-            self._store(attributes)
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Set several attributes, all or none."""
-        with self._array._owner.guard:
-            self._store({**self._now(), **dict(*args, **kwargs)})
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
-
-    def __len__(self) -> int:
-        return len(self._now())
-
-    def __repr__(self) -> str:
-        return repr(self._now())

@@ -11,7 +11,15 @@ from hangarlake.errors import SchemaError, UnsupportedFormatError
 from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ArrayNode, GroupNode
 
-__all__ = ["group_metadata", "metadata_bytes", "parse_metadata", "restored", "storable", "with_attributes"]
+__all__ = [
+    "check_key",
+    "checked_attributes",
+    "group_metadata",
+    "metadata_bytes",
+    "parse_metadata",
+    "restored",
+    "storable",
+]
 
 # Canonical JSON has no NaN and no infinities, but Python's JSON in attributes of real data has.
 _FLOAT = "__float__"
@@ -111,23 +119,21 @@ def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
 
 
 def group_metadata(attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the metadata of a new group."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": storable(dict(attributes or {}))}
+    """Return the metadata of a new group; its attributes are those of :func:`checked_attributes`."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}
 
 
-def with_attributes(metadata: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata with other attributes, which must be JSON.
+def checked_attributes(what: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return attributes as metadata keeps them.
 
     Raises
     ------
     SchemaError
-        If they cannot be written as JSON, or JSON would change them.
+        Naming `what` they are of, if they cannot be written as JSON.
     """
-    kept = storable(attributes)
+    kept: dict[str, Any] = storable(dict(attributes or {}))
     try:
-        same = json.loads(canonical_json(kept)) == kept
+        canonical_json(kept)
     except ValueError as error:
-        raise SchemaError(f"the attributes {error}") from error
-    if not same:
-        raise SchemaError("the attributes: JSON would change a value (a key that is no string, say)")
-    return {**metadata, "attributes": kept}
+        raise SchemaError(f"{what}: the attributes {error}") from error
+    return kept

@@ -14,12 +14,11 @@ import numpy as np
 
 from hangarlake.arrays.array import Array, WritableArray
 from hangarlake.arrays.hierarchy import Hierarchy, WritableHierarchy
-from hangarlake.arrays.metadata import group_metadata, storable
+from hangarlake.arrays.metadata import checked_attributes, group_metadata, parse_metadata
 from hangarlake.arrays.stage import ArrayStage, StagedChunk
 from hangarlake.columns.column import Column
 from hangarlake.errors import NodeExistsError, NodeNotFoundError, SchemaError
 from hangarlake.namespace import LOOSE, ROOT, NodeTable, is_hidden, path_of
-from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ArrayNode, CatalogNode, ColumnNode, ColumnSchema, GroupNode, check_node_name
 from hangarlake.records.node import NodeRef
 
@@ -306,8 +305,6 @@ class WritableArrayViews(ArrayViews):
         """
         from zarr import create_array
 
-        from hangarlake.arrays.metadata import parse_metadata
-
         name = node_name(path)
         lengths = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
         if chunks is not None and not isinstance(chunks, str):
@@ -336,7 +333,7 @@ class WritableArrayViews(ArrayViews):
         assert isinstance(node, ArrayNode)
         with self._lock:
             self._check_vacant(name)
-            attributes = _checked_attributes(name, attributes)
+            attributes = checked_attributes(f"array {name!r}", attributes)
             self._check_place(name, node)
             self._add_groups(name)
             self.put_node(name, replace(node, metadata={**node.metadata, "attributes": attributes}))
@@ -356,7 +353,7 @@ class WritableArrayViews(ArrayViews):
         name = node_name(path)
         with self._lock:
             self._check_vacant(name)
-            node = GroupNode(group_metadata(_checked_attributes(name, attributes)))
+            node = GroupNode(group_metadata(checked_attributes(f"group {name!r}", attributes)))
             self._check_place(name, node)
             self._add_groups(name)
             self.put_node(name, node)
@@ -381,15 +378,6 @@ class WritableArrayViews(ArrayViews):
         for above in (ROOT, *("/".join(parts[:i]) for i in range(1, len(parts)))):
             if above not in self._nodes:
                 self.put_node(above, GroupNode(group_metadata()))
-
-
-def _checked_attributes(name: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    kept: dict[str, Any] = storable(dict(attributes or {}))
-    try:
-        canonical_json(kept)
-    except ValueError as error:
-        raise SchemaError(f"{name!r}: the attributes {error}") from error
-    return kept
 
 
 def shown(nodes: Mapping[str, CatalogNode]) -> list[str]:

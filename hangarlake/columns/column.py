@@ -104,6 +104,9 @@ class Column(Mapping[Any, Any]):
     @property
     def attrs(self) -> Mapping[str, Any]:
         """The attributes: JSON values (a copy)."""
+        return self._attributes()
+
+    def _attributes(self) -> dict[str, Any]:
         return copy.deepcopy(dict(self._node.attrs))
 
     @property

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
+from hangarlake.attributes import NodeAttributes, exact_json
 from hangarlake.columns.column import Column, ColumnOwner
 from hangarlake.columns.lookup import Place
 from hangarlake.columns.reading import SampleReader
 from hangarlake.columns.samples import restore
 from hangarlake.columns.stage import REMOVED, ColumnStage
 from hangarlake.errors import SampleNotFoundError, SchemaError
+from hangarlake.records.catalog import CatalogNode
 from hangarlake.records.keys import encode_key
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import NodeSource, iter_leaves
 
 __all__ = ["WritableColumn"]
+
+
+class WritableColumnOwner(ColumnOwner, Protocol):
+    """What a column needs of its write checkout."""
+
+    def put_node(self, name: str, node: CatalogNode) -> None:
+        """Give the column other metadata."""
 
 
 class WritableColumn(Column):
@@ -26,7 +36,9 @@ class WritableColumn(Column):
     Calls from several threads are serialised.
     """
 
-    def __init__(self, owner: ColumnOwner, name: str, stage: Callable[[str], ColumnStage], lock: Any) -> None:
+    _owner: WritableColumnOwner
+
+    def __init__(self, owner: WritableColumnOwner, name: str, stage: Callable[[str], ColumnStage], lock: Any) -> None:
         super().__init__(owner, name)
         self._stage_of = stage
         self._lock = lock
@@ -41,6 +53,15 @@ class WritableColumn(Column):
             # After a commit the same schema may be another object; a column that was removed and added anew has another one.
             self._reader = SampleReader(self._name, stage.schema, self._owner.chunks, self._owner.pending)
         return stage
+
+    @property
+    def attrs(self) -> MutableMapping[str, Any]:
+        """The attributes: JSON values, staged as they are set."""
+        return NodeAttributes(self._attributes, self._stage_attributes, self._lock)
+
+    def _stage_attributes(self, attributes: dict[str, Any]) -> None:
+        kept = exact_json(attributes, f"the attributes of column {self._name!r}")
+        self._owner.put_node(self._name, replace(self._node, attrs=kept))
 
     def _tree(self) -> tuple[NodeRef | None, NodeSource]:
         with self._lock:

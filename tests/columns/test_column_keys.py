@@ -346,6 +346,46 @@ def test_attributes_are_json_that_nobody_changes_from_outside(w: Any) -> None:
     assert w.repository.checkout().attrs == {}
 
 
+def test_attributes_of_columns_are_staged_committed_and_merged_name_by_name(w: Any, repo: Repository) -> None:
+    column = w.add_ndarray_column("x", (2,), np.int16)
+    column["a"] = value(1)
+    given: dict[str, Any] = {"unit": "mm", "range": [0, 1]}
+    column.attrs.update(given)
+    given["range"].append("later")
+    column.attrs["range"].append("outside")
+    for wrong in ({"unit": (1, 2)}, {"unit": float("nan")}, {"unit": object()}, {1: 2}):
+        with pytest.raises(SchemaError, match="attribute"):
+            column.attrs.update({"later": 1, **wrong})
+    with pytest.raises(KeyError):
+        del column.attrs["absent"]
+    assert dict(column.attrs) == {"unit": "mm", "range": [0, 1]}
+    w.flush()
+    w.commit("with attributes")
+    repo.create_branch("other")
+    repo.checkout()["x"].attrs["unit"] = "of a copy"
+
+    column.attrs["unit"] = "cm"
+    column["b"] = value(2)
+    assert w.status()
+    w.reset("x")
+    assert w["x"].attrs["unit"] == "mm"
+    w["x"].attrs["unit"] = "cm"
+    w.commit("another unit")
+    with repo.checkout("other", write=True) as other:
+        del other["x"].attrs["range"]
+        other["x"].attrs["made by"] = "hand"
+        other.commit("other names")
+    w.merge("other")
+    w["x"].attrs["count"] = 3
+    w.close()
+    with repo.checkout(write=True) as again:
+        assert dict(again["x"].attrs) == {"unit": "cm", "made by": "hand", "count": 3}
+    stored = repo.checkout()["x"]
+    assert stored.attrs == {"unit": "cm", "made by": "hand"}
+    assert stored["a"].tolist() == [1, -1]
+    assert list(repo.diff("main~1", "main").columns) == ["x"]
+
+
 def test_encodings_that_cannot_be_are_refused_before_anything_is_staged(w: Any) -> None:
     wrong: list[Any] = [
         {"compressor": "lzma2"},
