@@ -1,6 +1,6 @@
 """What the site says that only the code knows: the reference of the command line, and which design notes there are.
 
-mkdocs calls :func:`on_config` and :func:`on_page_markdown`; see ``hooks`` in ``mkdocs.yml``.
+mkdocs calls :func:`on_config`, :func:`on_page_markdown` and :func:`on_page_content`; see ``hooks`` in ``mkdocs.yml``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,21 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-__all__ = ["command_line_reference", "design_notes", "on_config", "on_page_markdown"]
+__all__ = [
+    "command_line_reference",
+    "design_notes",
+    "help_as_markdown",
+    "on_config",
+    "on_page_content",
+    "on_page_markdown",
+]
 
 _DESIGN = "Design notes"
 _MARKER = "<!-- generated: command line -->"
 _PROGRAM = "hangarlake"
+# The dash between a parameter and its description, where there is none.
+_EMPTY_DESCRIPTION = re.compile(r'–\s*<div class="doc-md-description">\s*</div>')
+_DIAGRAM = re.compile(r'<pre class="mermaid">.*?</pre>', re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
@@ -30,6 +40,11 @@ def on_config(config: Any) -> Any:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the reference of the command line where a page asks for it."""
     return markdown.replace(_MARKER, command_line_reference()) if _MARKER in markdown else markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Leave no dash where a parameter, whose name says enough, has no description; put diagrams where they can scroll."""
+    return _DIAGRAM.sub(lambda found: f'<div class="diagram">{found[0]}</div>', _EMPTY_DESCRIPTION.sub("", html))
 
 
 def design_notes(docs: Path) -> list[dict[str, str]]:
@@ -49,17 +64,25 @@ def command_line_reference() -> str:
 
     program = get_command(app)
     lines = ["## Global options", "", "They stand before the command.", "", *_parameters(program)]
-    panel = None
+    panels: dict[str, list[str]] = {}
     for name, command in program.commands.items():
         if command.hidden:
             continue
-        own = getattr(command, "rich_help_panel", None)
-        own = own if isinstance(own, str) else "Commands"
-        if own != panel:
-            lines += ["", f"## {own}"]
-            panel = own
-        lines += _command(f"{_PROGRAM} {name}", command)
+        panel = getattr(command, "rich_help_panel", None)
+        section = panels.setdefault(panel if isinstance(panel, str) else "Commands", [])
+        section += _command(f"{_PROGRAM} {name}", command)
+    for panel, section in panels.items():
+        lines += ["", f"## {panel}", *section]
     return "\n".join(lines) + "\n"
+
+
+def help_as_markdown(help_text: str | None) -> str:
+    """Return a text that is written for a terminal as Markdown: only what stands in backticks is marked up."""
+    parts = inspect.cleandoc(help_text or "").split("`")
+    parts[::2] = [
+        re.sub(r"([*_\[\]])", r"\\\1", part.replace("&", "&amp;").replace("<", "&lt;")) for part in parts[::2]
+    ]
+    return "`".join(parts)
 
 
 def _command(path: str, command: Any) -> Iterator[str]:
@@ -68,7 +91,7 @@ def _command(path: str, command: Any) -> Iterator[str]:
     if subcommands is None:
         yield from _described(path, command)
         return
-    yield from [inspect.cleandoc(command.help or ""), ""]
+    yield from [help_as_markdown(command.help), ""]
     for name, each in subcommands.items():
         if not each.hidden:
             yield from ["", f"#### {path.removeprefix(_PROGRAM + ' ')} {name}", ""]
@@ -77,7 +100,7 @@ def _command(path: str, command: Any) -> Iterator[str]:
 
 def _described(path: str, command: Any) -> Iterator[str]:
     places = [_metavar(parameter) for parameter in command.params if parameter.param_type_name == "argument"]
-    yield from ["```text", " ".join([path, "[OPTIONS]", *places]), "```", "", inspect.cleandoc(command.help or ""), ""]
+    yield from ["```text", " ".join([path, "[OPTIONS]", *places]), "```", "", help_as_markdown(command.help), ""]
     yield from _parameters(command)
 
 
@@ -85,9 +108,9 @@ def _parameters(command: Any) -> Iterator[str]:
     shown = [p for p in command.params if p.name != "help" and not getattr(p, "hidden", False)]
     if not shown:
         return
-    yield from ["| argument or option | |", "|---|---|"]
+    yield from ["| argument or option | meaning |", "|---|---|"]
     for parameter in shown:
-        text = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+        text = " ".join(help_as_markdown(getattr(parameter, "help", None)).split()).replace("|", "\\|")
         yield f"| {_names(parameter)} | {text}{_default(parameter)} |"
 
 

@@ -52,6 +52,16 @@ def test_the_reference_has_every_command_with_its_options_and_their_help() -> No
     assert re.search(r"^\| [^|]+ \|  \|$", reference, re.MULTILINE) is None, "something has no help"
 
 
+def test_each_group_of_commands_stands_once_in_the_reference() -> None:
+    headings = re.findall(r"^##+ .+$", _hook("generated").command_line_reference(), re.MULTILINE)
+    assert sorted(set(headings)) == sorted(headings)
+
+
+def test_help_is_shown_as_it_was_written() -> None:
+    text = _hook("generated").help_as_markdown("`a --b` takes <REMOTE> & * in datetime64[ns], `<KEY>`")
+    assert text == r"`a --b` takes &lt;REMOTE> &amp; \* in datetime64\[ns\], `<KEY>`"
+
+
 def test_the_page_of_the_command_line_asks_for_the_reference() -> None:
     hook = _hook("generated")
     page = (DOCS / "reference/cli.md").read_text("utf-8")
@@ -64,6 +74,23 @@ def test_every_public_name_is_in_the_reference_of_python() -> None:
     documented = set(re.findall(r"^::: hangarlake\.(?:\w+\.)*(\w+)$", pages, re.MULTILINE))
     constants = {"OURS", "THEIRS", "REMOVE", "__version__"}  # the first three are members of Resolution
     assert set(hangarlake.__all__) - set(errors.__all__) - constants <= documented
+
+
+def test_diagrams_need_no_other_host() -> None:
+    template = (DOCS / "overrides/main.html").read_text("utf-8")
+    scripts = re.findall(r"<script src=\"\{\{ '([^']+)' \| url \}\}\">", template)
+    assert [script for script in scripts if "mermaid" in script]
+    assert all((DOCS / script).is_file() for script in scripts)
+
+
+def test_diagrams_can_scroll_and_no_dash_stands_alone() -> None:
+    on_page_content = _hook("generated").on_page_content
+    assert (
+        on_page_content('<pre class="mermaid"><code>a\nb</code></pre>')
+        == '<div class="diagram"><pre class="mermaid"><code>a\nb</code></pre></div>'
+    )
+    assert on_page_content('<li>x – <div class="doc-md-description">\n </div></li>') == "<li>x </li>"
+    assert "– <div" in on_page_content('<li>x – <div class="doc-md-description"><p>y</p></div></li>')
 
 
 def test_every_page_is_in_the_navigation() -> None:
