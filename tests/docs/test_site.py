@@ -76,6 +76,13 @@ def test_every_public_name_is_in_the_reference_of_python() -> None:
     assert set(hangarlake.__all__) - set(errors.__all__) - constants <= documented
 
 
+def test_the_reference_of_repositories_lists_every_public_member() -> None:
+    page = (DOCS / "reference/api/repository.md").read_text("utf-8")
+    listed = re.findall(r"\w+", page.partition("members: [")[2].partition("]")[0])
+    members = [name for name in dir(hangarlake.Repository) if not name.startswith("_")]
+    assert sorted(listed) == members, "docs/reference/api/repository.md gives their order"
+
+
 def test_diagrams_need_no_other_host() -> None:
     template = (DOCS / "overrides/main.html").read_text("utf-8")
     scripts = re.findall(r"<script src=\"\{\{ '([^']+)' \| url \}\}\">", template)
@@ -110,3 +117,32 @@ def test_docstrings_become_markdown() -> None:
     as_markdown = _hook("roles").as_markdown
     assert as_markdown("See :meth:`Repository.open` and :class:`~a.b.Store`.") == "See `Repository.open` and `Store`."
     assert as_markdown("For example::\n\n    x = 1") == "For example:\n\n    x = 1"
+
+
+def test_roles_become_links_where_the_path_is_known() -> None:
+    pytest.importorskip("griffe")
+    as_markdown = _hook("roles").as_markdown
+    text = as_markdown(":meth:`open`, :class:`int`", {"open": "a.Repository.open"}.get)
+    assert text == '<autoref identifier="a.Repository.open" optional>`open`</autoref>, `int`'
+
+
+def test_what_is_internal_is_left_out() -> None:
+    griffe = pytest.importorskip("griffe")
+    module = griffe.visit(
+        "m",
+        filepath=ROOT / "m.py",
+        code='''
+_ORIGIN = "origin"
+def seen(remote=_ORIGIN):
+    """Return what :func:`hidden` returns."""
+def hidden():
+    """Return nothing (internal)."""
+''',
+    )
+    _hook("roles").Roles().on_package(pkg=module)
+    assert (
+        module["seen"].docstring.value
+        == 'Return what <autoref identifier="m.hidden" optional>`hidden`</autoref> returns.'
+    )
+    assert str(module["seen"].parameters["remote"].default) == "'origin'"
+    assert module["hidden"].docstring is None
