@@ -7,15 +7,17 @@ commit is taken, everything in the walk that descends from it has been taken bef
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import deque
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from hangarlake.errors import CorruptionError, ObjectNotFoundError, RevisionNotFoundError
 from hangarlake.records.canonical import digest
-from hangarlake.records.commits import commit_key, parse_commit, read_commit
+from hangarlake.records.commits import commit_key, next_generation, parse_commit, read_commit
 from hangarlake.records.history import SEGMENT_LINES, encode_segment, read_segment, segment_key, segment_span
 from hangarlake.records.index import Index
 from hangarlake.records.renames import compose
@@ -35,7 +37,7 @@ _log = logging.getLogger(__name__)
 _PAGE = 512  # generations that are taken from the index together
 _AHEAD = 64  # commits of a walk whose parents are fetched together
 _SPARE = 65_536  # records that are kept though nobody has asked for them yet
-_FLUSH = 4096  # commits that go into the index together
+_FLUSH = 16_384  # commits that go into the index together: writing them competes with the walk that reads on
 _FLUSH_BEHIND = 64  # from so many on, the index is written while the walk goes on
 
 _NOTHING: tuple[None, bool] = (None, False)
@@ -210,6 +212,9 @@ class Graph:
             if rows:
                 self._index.add_commits(rows)
             return
+        for done in [each for each in self._writing if each[1].done()]:
+            with contextlib.suppress(ValueError):  # another thread was faster
+                self._writing.remove(done)
         try:
             # Nobody waits for the index: a walk over all of history need not either.
             self._writing.append((os.getpid(), io_pool().submit(self._index.add_commits, rows)))
@@ -226,9 +231,7 @@ class Graph:
         """
         commits = self._commits
         if self._load_spare(commit.parents):
-            children = [commit]
-            for other, _ in zip(walk, range(_AHEAD), strict=False):
-                children.append(commits[other])
+            children = [commit, *(commits[other] for other in islice(walk, _AHEAD))]
             absent = self._load([parent for child in children for parent in child.parents], children)
             absent &= set(commit.parents)
             if absent:
@@ -237,7 +240,7 @@ class Graph:
                     "restore it from a clone, or run verify"
                 )
         parents = [commits[parent] for parent in commit.parents]
-        if parents and commit.generation != 1 + max(parent.generation for parent in parents):
+        if parents and commit.generation != next_generation(parents):
             raise CorruptionError(f"commit {commit.id} is malformed: its generation does not follow from its parents'")
         return parents
 

@@ -4,7 +4,7 @@ import json
 import logging
 import pickle
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 
 import pytest
@@ -366,3 +366,14 @@ def test_walks_from_many_threads_agree():
     with ThreadPoolExecutor(6) as pool:
         logs = list(pool.map(lambda tip: [commit.id for commit in graph.log(LONG.ids[tip])], tips))
     assert logs == [LONG.ids[tip::-1] for tip in tips]
+
+
+def test_writes_to_the_index_that_are_done_are_forgotten(tmp_path):
+    history = build_history([[number - 1] if number else [] for number in range(500)], forwards)
+    graph = Graph(history.store, Index(tmp_path / "index.sqlite"))
+    for number in range(99, 500, 100):
+        assert sum(1 for _ in graph.walk([history.ids[number]])) == number + 1
+        assert len(graph._writing) == 1
+        wait([writing for _, writing in graph._writing])
+    graph.close()
+    assert len(Index(tmp_path / "index.sqlite").get_commits(history.ids)) == 500
