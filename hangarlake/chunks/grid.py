@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = [
+    "TARGET_BYTES",
     "ChunkSelection",
     "Touch",
     "choose_chunk_shape",
@@ -25,14 +26,15 @@ __all__ = [
     "touches_along",
 ]
 
-_TARGET_BYTES: Final = 2 << 20
+TARGET_BYTES: Final = 2 << 20
+"""Raw bytes that the chunks of a large sample aim at."""
 
 Part: TypeAlias = int | slice
 ChunkSelection: TypeAlias = tuple[int, tuple[Part, ...], tuple[slice, ...]]
 """Linear index of a chunk, what to take from the chunk, where it goes in the output."""
 
 
-def choose_chunk_shape(shape: Sequence[int], itemsize: int, target_bytes: int = _TARGET_BYTES) -> tuple[int, ...]:
+def choose_chunk_shape(shape: Sequence[int], itemsize: int, target_bytes: int = TARGET_BYTES) -> tuple[int, ...]:
     """Return a chunk shape of about `target_bytes` for an array.
 
     The longest side of the chunk is halved until it fits, so that chunks become about cubic and a slice along

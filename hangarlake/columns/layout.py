@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from hangarlake.chunks.codecs import compressor_codecs
 from hangarlake.chunks.encodings import Encoding
-from hangarlake.chunks.grid import choose_chunk_shape, iter_chunks
+from hangarlake.chunks.grid import TARGET_BYTES, choose_chunk_shape, chunk_count, iter_chunks
 from hangarlake.errors import SchemaError
 from hangarlake.records.catalog import ColumnSchema
+from hangarlake.records.node import MAX_VALUE_CHUNKS
 
 __all__ = ["ColumnLayout", "check_encoding"]
 
@@ -103,7 +104,26 @@ class ColumnLayout:
         return sample.nbytes > GRID_BYTES
 
     def cut(self, sample: npt.NDArray[Any]) -> tuple[Encoding, list[tuple[slice, ...]]]:
-        """Return the encoding of a large sample's chunks, and the slices that cut it, in C order of the grid."""
-        shape = self.grid_shape or choose_chunk_shape(sample.shape, sample.dtype.itemsize)
+        """Return the encoding of a large sample's chunks, and the slices that cut it, in C order of the grid.
+
+        Raises
+        ------
+        SchemaError
+            If the ``chunk_shape`` that was asked for makes more chunks of it than a value may have.
+        """
+        if self.grid_shape is not None:
+            shape = self.grid_shape
+            count = chunk_count(sample.shape, shape)
+            if count > MAX_VALUE_CHUNKS:
+                raise SchemaError(
+                    f"a sample of shape {sample.shape} makes {count:,} chunks of shape {shape}, and {MAX_VALUE_CHUNKS:,} is the "
+                    "most; choose a larger chunk_shape, or store it as an array (create_array)"
+                )
+        else:
+            target = TARGET_BYTES
+            shape = choose_chunk_shape(sample.shape, sample.dtype.itemsize)
+            while chunk_count(sample.shape, shape) > MAX_VALUE_CHUNKS:
+                target *= 2
+                shape = choose_chunk_shape(sample.shape, sample.dtype.itemsize, target)
         encoding = Encoding("grid", self.shared.codecs, tuple(int(n) for n in shape))
         return encoding, list(iter_chunks(sample.shape, shape))

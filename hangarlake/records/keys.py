@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hangarlake.errors import SchemaError
+from hangarlake.errors import CorruptionError, SchemaError
 
 __all__ = [
     "FlatKey",
@@ -41,6 +41,7 @@ GRID_TAG = b"\x30"
 MAX_STR_BYTES = 1024
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _INT_BIAS = 1 << 63
+_MAX_COORDINATE = (1 << 32) - 1
 
 
 def _encode_component(key: object) -> bytes:
@@ -98,12 +99,20 @@ def next_prefix(prefix: bytes) -> bytes:
 
 
 def decode_key(data: bytes) -> Key:
-    """Invert :func:`encode_key`."""
+    """Invert :func:`encode_key`.
+
+    Raises
+    ------
+    CorruptionError
+        If the bytes are no key of a sample.
+    """
     first, rest = _decode_component(data)
     if not rest:
-        # An int component may have swallowed nothing more; a nested int sub-key may be all zeros only past its tag.
+        # A second component is never cut away: the tag that it begins with is not zero.
         return first
-    second, _ = _decode_component(rest)
+    second, rest = _decode_component(rest)
+    if rest:
+        raise CorruptionError(f"{data[:40]!r} is no key of a sample: it has more than two components; run verify")
     return first, second
 
 
@@ -113,8 +122,12 @@ def _decode_component(data: bytes) -> tuple[FlatKey, bytes]:
         return int.from_bytes(data[1:9].ljust(8, b"\0"), "big") - _INT_BIAS, data[9:]
     if tag == STR_TAG:
         text, _, rest = data[1:].partition(b"\0")
-        return text.decode(), rest
-    raise SchemaError(f"key bytes {data[:16]!r} have an unknown tag")
+        try:
+            if text:
+                return text.decode(), rest
+        except UnicodeDecodeError:
+            pass
+    raise CorruptionError(f"{data[:40]!r} is no key of a sample, and none begins so; run verify")
 
 
 def encode_keys(keys: Iterable[object]) -> KeyArray:
@@ -156,19 +169,28 @@ def _encode_ints(numbers: npt.NDArray[np.int64]) -> KeyArray:
 
 
 def decode_keys(keys: KeyArray) -> list[Any]:
-    """Decode an ``S`` array into a list of ``int``, ``str`` or pairs."""
+    """Decode an ``S`` array into a list of ``int``, ``str`` or pairs.
+
+    Raises
+    ------
+    CorruptionError
+        As :func:`decode_key`.
+    """
     if not len(keys):
         return []
     matrix = byte_matrix(keys)
     if keys.itemsize <= 9 and bool((matrix[:, 0] == INT_TAG[0]).all()):
         return list(decode_ints(keys).tolist())
     listed = keys.tolist()
-    if not matrix_has_pairs(matrix):
-        return [k[1:].decode() if k[0] == 0x20 else decode_key(k) for k in listed]
+    if not _has_pairs(matrix):
+        try:
+            return [k[1:].decode() if k[:1] == STR_TAG and len(k) > 1 else decode_key(k) for k in listed]
+        except UnicodeDecodeError:
+            pass  # decode_key below names the culprit
     return [decode_key(k) for k in listed]
 
 
-def matrix_has_pairs(matrix: npt.NDArray[np.uint8]) -> bool:
+def _has_pairs(matrix: npt.NDArray[np.uint8]) -> bool:
     """Tell whether some key of a byte matrix might have two components (a zero byte before its end, or an int followed by more)."""
     if matrix.shape[1] > 9 and bool((matrix[:, 0] == INT_TAG[0]).any()):
         return True
@@ -184,8 +206,19 @@ def decode_ints(keys: KeyArray) -> npt.NDArray[np.int64]:
 
 
 def encode_grid(coordinates: npt.NDArray[np.integer[Any]]) -> KeyArray:
-    """Encode grid coordinates, shape (n, ndim), as keys in row-major order."""
+    """Encode grid coordinates, shape (n, ndim), as keys in row-major order.
+
+    Raises
+    ------
+    SchemaError
+        If one is negative or does not fit in 32 bits.
+    """
     n, ndim = coordinates.shape
+    if coordinates.size and (coordinates.min() < 0 or coordinates.max() > _MAX_COORDINATE):
+        raise SchemaError(
+            f"grid coordinates are 0 to {_MAX_COORDINATE:,}, and there is one of {coordinates.min():,} or {coordinates.max():,}; "
+            "give the array larger chunks"
+        )
     matrix = np.empty((n, 1 + 4 * ndim), np.uint8)
     matrix[:, 0] = GRID_TAG[0]
     matrix[:, 1:] = np.ascontiguousarray(coordinates, dtype=">u4").view(np.uint8).reshape(n, 4 * ndim)
@@ -193,8 +226,21 @@ def encode_grid(coordinates: npt.NDArray[np.integer[Any]]) -> KeyArray:
 
 
 def decode_grid(keys: KeyArray, ndim: int) -> npt.NDArray[np.uint32]:
-    """Decode keys into grid coordinates, shape (n, ndim)."""
-    matrix = byte_matrix(keys.astype(f"S{1 + 4 * ndim}", copy=False))
+    """Decode keys into grid coordinates, shape (n, ndim).
+
+    Raises
+    ------
+    CorruptionError
+        If one is no key of a grid of so many dimensions.
+    """
+    width = 1 + 4 * ndim
+    matrix = byte_matrix(keys.astype(f"S{max(width, keys.itemsize)}", copy=False))
+    odd = np.flatnonzero((matrix[:, 0] != GRID_TAG[0]) | matrix[:, width:].any(axis=1))
+    if len(odd):
+        raise CorruptionError(
+            f"{bytes(keys[odd[0]])[:40]!r} is no key of a chunk in a grid of {ndim} dimensions; run verify"
+        )
+    matrix = matrix[:, :width]
     return np.ascontiguousarray(matrix[:, 1:]).view(">u4").reshape(len(keys), ndim).astype(np.uint32)
 
 

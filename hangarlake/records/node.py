@@ -15,45 +15,49 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from hangarlake.chunks import zstd
-from hangarlake.errors import CorruptionError
+from hangarlake.errors import CorruptionError, SchemaError
+from hangarlake.records.children import Children, NodeRef, tree_pack_key
 from hangarlake.records.entries import PENDING, SOLO, U64, ChunkTable, Digests, Entries
-from hangarlake.records.keys import KeyArray, byte_matrix
+from hangarlake.records.keys import KeyArray, byte_matrix, decode_key
 
-__all__ = ["Children", "Inner", "Leaf", "Node", "NodeRef", "decode_node", "encode_inner", "encode_leaf", "node_length"]
+__all__ = [
+    "MAX_NODE_BYTES",
+    "MAX_VALUE_CHUNKS",
+    "Children",
+    "Inner",
+    "Leaf",
+    "Node",
+    "NodeRef",
+    "decode_node",
+    "encode_inner",
+    "encode_leaf",
+    "node_length",
+    "tree_pack_key",
+]
 
 MAGIC = b"HLN1"
 HEADER_BYTES = 32
 MAX_ITEMS = 512
-_THIS_PACK = 0xFFFF
+
+# Codes of packs that are no index: in leaves a chunk by itself, in inner nodes the pack that this node lies in.
+_SOLO_CODE = _THIS_PACK = 0xFFFF
+_PENDING_CODE = 0xFFFE  # in staged nodes only
+_MAX_PACKS = 0xFFFE
+
 _MAX_KEY_WIDTH = 2 * 1026
-_MAX_PHYSICAL = 64 << 20
 
+# No reader takes more memory for the physical part of a node, so no writer makes a larger one.
+_MAX_PHYSICAL = 1 << 30
 
-@dataclass(frozen=True, slots=True)
-class NodeRef:
-    """What leads to a node: its id and where it lies.
+MAX_NODE_BYTES = _MAX_PHYSICAL + (16 << 20)
+"""No stored node is longer."""
 
-    `pack` is ``None`` for a node that is only staged. `count` is the number of entries below it.
-    """
+MAX_VALUE_CHUNKS = 1 << 15
+"""The most chunks that a value may be cut into: whatever values meet in a leaf, its physical part (50 bytes for each chunk) is
+within its bound."""
 
-    id: bytes
-    level: int
-    count: int
-    pack: bytes | None = None
-    offset: int = 0
-    length: int = 0
-
-    @property
-    def key(self) -> str:
-        """The object key of its tree pack."""
-        assert self.pack is not None
-        return tree_pack_key(self.pack)
-
-
-def tree_pack_key(pack: bytes) -> str:
-    """Return the object key of a tree pack."""
-    name = pack.hex()
-    return f"trees/{name[:2]}/{name}"
+# Longer lists of encodings are not remembered: what a bucket holds must not fill the memory.
+_KNOWN_LIST_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,106 +84,6 @@ class Leaf:
     @classmethod
     def of(cls, entries: Entries) -> Leaf:
         return cls(entries, _leaf_id(entries))
-
-
-@dataclass(frozen=True, slots=True)
-class Children:
-    """The items of an inner node as columns: n children.
-
-    `packs` are indices into `pack_ids`, or PENDING for staged children.
-    """
-
-    keys: KeyArray
-    ids: Digests
-    counts: U64
-    packs: npt.NDArray[np.int32]
-    offsets: U64
-    lengths: npt.NDArray[np.uint32]
-    pack_ids: tuple[bytes, ...] = ()
-
-    @classmethod
-    def of(cls, items: Sequence[tuple[bytes, NodeRef]], width: int) -> Children:
-        """Build from (last key, reference) pairs in key order."""
-        index: dict[bytes, int] = {}
-        refs = [ref for _, ref in items]
-        return cls(
-            np.array([key for key, _ in items], dtype=f"S{max(1, width)}"),
-            np.frombuffer(b"".join(ref.id for ref in refs), np.uint8).reshape(-1, 20),
-            np.array([ref.count for ref in refs], np.uint64),
-            np.array([PENDING if r.pack is None else index.setdefault(r.pack, len(index)) for r in refs], np.int32),
-            np.array([ref.offset for ref in refs], np.uint64),
-            np.array([ref.length for ref in refs], np.uint32),
-            tuple(index),
-        )
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def ref(self, i: int, level: int) -> NodeRef:
-        """Return the reference to child `i`, which is at `level`."""
-        code = int(self.packs[i])
-        pack = self.pack_ids[code] if code >= 0 else None
-        return NodeRef(
-            self.ids[i].tobytes(), level, int(self.counts[i]), pack, int(self.offsets[i]), int(self.lengths[i])
-        )
-
-    def refs(self, level: int, where: Sequence[int] | None = None) -> list[NodeRef]:
-        """Return references to all children (or some)."""
-        return [self.ref(i, level) for i in (range(len(self)) if where is None else where)]
-
-    def take(self, where: npt.NDArray[Any] | slice) -> Children:
-        return Children(
-            self.keys[where],
-            self.ids[where],
-            self.counts[where],
-            self.packs[where],
-            self.offsets[where],
-            self.lengths[where],
-            self.pack_ids,
-        )
-
-    def compact(self) -> Children:
-        """Drop packs that no child lies in."""
-        used = np.unique(self.packs[self.packs >= 0])
-        if len(used) == len(self.pack_ids):
-            return self
-        packs = np.where(self.packs >= 0, np.searchsorted(used, self.packs), self.packs).astype(np.int32)
-        pack_ids = tuple(self.pack_ids[i] for i in used.tolist())
-        return Children(self.keys, self.ids, self.counts, packs, self.offsets, self.lengths, pack_ids)
-
-    @staticmethod
-    def concat(parts: Sequence[Children]) -> Children:
-        if len(parts) == 1:
-            return parts[0]
-        index: dict[bytes, int] = {}
-        packs = []
-        for part in parts:
-            remap = np.array([index.setdefault(p, len(index)) for p in part.pack_ids] + [PENDING, SOLO], np.int32)
-            packs.append(remap[part.packs])
-        return Children(
-            np.concatenate([p.keys for p in parts]),
-            np.concatenate([p.ids for p in parts]),
-            np.concatenate([p.counts for p in parts]),
-            np.concatenate(packs),
-            np.concatenate([p.offsets for p in parts]),
-            np.concatenate([p.lengths for p in parts]),
-            tuple(index),
-        )
-
-    def edited(self, upserts: Children, removes: KeyArray) -> tuple[Children, bool, bool]:
-        """Apply edits by last key, as :meth:`Entries.edited` does by key. Children with equal ids count as unchanged."""
-        n = len(self)
-        drop_keys = np.isin(self.keys, np.concatenate([upserts.keys, removes])) if n else np.zeros(0, np.bool_)
-        at = np.minimum(np.searchsorted(self.keys, upserts.keys), max(n - 1, 0))
-        exists = (self.keys[at] == upserts.keys) if n else np.zeros(len(upserts), np.bool_)
-        if bool(exists.all()) and int(drop_keys.sum()) == len(upserts):
-            changed = bool((self.ids[at] != upserts.ids).any())
-            if not changed:
-                return self, False, False
-        merged = Children.concat([self.take(~drop_keys), upserts])
-        merged = merged.take(np.argsort(merged.keys, kind="stable")).compact()
-        keys_changed = len(merged) != n or bool((merged.keys != self.keys).any())
-        return merged, True, keys_changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +189,8 @@ def encode_leaf(leaf: Leaf, *, staged: bool = False) -> bytes:
     packs = table.packs
     if not staged and (packs == PENDING).any():
         raise ValueError("a leaf with pending chunks cannot be stored")
+    if len(table.pack_ids) > _MAX_PACKS:
+        raise _too_large(entries, f"lie in {len(table.pack_ids):,} packs, of {_MAX_PACKS:,}")
     direct = bool(
         n == m
         and not entries.index.any()
@@ -297,7 +203,7 @@ def encode_leaf(leaf: Leaf, *, staged: bool = False) -> bytes:
         np.array([m, len(table.pack_ids), len(encodings), int(direct)], "<u4").tobytes(),
         *table.pack_ids,
         b"" if direct else table.digests.tobytes(),
-        _planes(packs.astype("<i2").view("<u2")),
+        _planes((packs & 0xFFFF).astype("<u2")),
         _planes(table.offsets),
         _planes(table.lengths),
         _planes(table.items),
@@ -306,8 +212,19 @@ def encode_leaf(leaf: Leaf, *, staged: bool = False) -> bytes:
     if not direct:
         parts += [_planes(entries.rows), _planes(entries.index)]
     parts.append(encodings)
+    size = sum(map(len, parts))
+    if size > _MAX_PHYSICAL:
+        raise _too_large(entries, f"take {size:,} bytes to list their chunks, of {_MAX_PHYSICAL:,}")
     logical = _logical(0, entries.rank, entries.keys, entries.digests, entries.shapes if entries.rank else None)
     return _assemble(logical, b"".join(parts))
+
+
+def _too_large(entries: Entries, what: str) -> SchemaError:
+    first, last = decode_key(bytes(entries.keys[0])), decode_key(bytes(entries.keys[-1]))
+    return SchemaError(
+        f"the {len(entries)} samples from {first!r} to {last!r} are cut into {len(entries.table):,} chunks and {what} that the "
+        "format has room for; give the column an encoding with larger chunks (chunk_shape), or store them as arrays"
+    )
 
 
 def encode_inner(inner: Inner) -> bytes:
@@ -341,12 +258,12 @@ def decode_node(data: bytes | bytearray | memoryview, ref: NodeRef, what: str = 
     Raises
     ------
     CorruptionError
-        If the checksum, the id, or the structure is wrong. The message names `what` and the place.
+        If the checksum, the id, the number of entries or the structure is wrong. The message names `what` and the place.
     """
     view = memoryview(data)
     try:
         return _decode(view, ref, staged)
-    except (CorruptionError, ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (CorruptionError, ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
         where = f"{ref.key}, offset {ref.offset}" if ref.pack is not None else "an inlined node"
         raise CorruptionError(
             f"a tree node{f' of {what}' if what else ''} is damaged ({where}): {error}; restore the object from a clone, or run verify"
@@ -379,11 +296,16 @@ def _decode(view: memoryview, ref: NodeRef, staged: bool) -> Node:
     digests = np.frombuffer(bytes(d), np.uint8).reshape(n, 20)
     if level:
         counts = _from_planes(memoryview(s), "<u8", n)
-        return Inner(
-            level, _decode_children(physical, n, keys, digests, counts, ref, staged), ref.id, int(counts.sum())
-        )
+        _check_count(sum(counts.tolist()), ref)
+        return Inner(level, _decode_children(physical, n, keys, digests, counts, ref, staged), ref.id, ref.count)
+    _check_count(n, ref)
     shapes = _from_planes(memoryview(s), "<u8", n * rank).reshape(n, rank) if rank else np.empty((n, 0), np.uint64)
     return Leaf(_decode_entries(physical, n, keys, digests, shapes, staged), ref.id)
+
+
+def _check_count(count: int, ref: NodeRef) -> None:
+    if count != ref.count:
+        raise ValueError(f"it has {count:,} entries, and what leads to it says {ref.count:,}")
 
 
 def _pack_ids(physical: memoryview, start: int, count: int) -> tuple[bytes, ...]:
@@ -398,6 +320,8 @@ def _decode_entries(
 ) -> Entries:
     m, p, e, flags = (int.from_bytes(physical[i : i + 4], "little") for i in (0, 4, 8, 12))
     direct = flags & 1
+    if direct and m != n:
+        raise ValueError("its chunks are not as many as its entries")
     pack_ids = _pack_ids(physical, 16, p)
     at = 16 + 32 * p
     if direct:
@@ -405,7 +329,10 @@ def _decode_entries(
     else:
         chunk_digests = np.frombuffer(physical[at : at + 20 * m], np.uint8).reshape(m, 20)
         at += 20 * m
-    packs = _from_planes(physical[at:], "<i2", m).astype(np.int32)
+    packs = _from_planes(physical[at:], "<u2", m).astype(np.int32)
+    packs[packs == _SOLO_CODE] = SOLO
+    if staged:
+        packs[packs == _PENDING_CODE] = PENDING
     at += 2 * m
     offsets = _from_planes(physical[at:], "<u8", m)
     lengths = _from_planes(physical[at + 8 * m :], "<u8", m)
@@ -421,15 +348,15 @@ def _decode_entries(
     if at + e != len(physical):
         raise ValueError("its physical part has the wrong size")
     encodings = _encodings(bytes(physical[at:]))
-    if m and (
-        int(packs.max()) >= p
-        or int(packs.min()) < (PENDING if staged else SOLO)
-        or int(encoding.max()) >= len(encodings)
-    ):
+    if m and (int(packs.max()) >= p or int(encoding.max()) >= len(encodings)):
         raise ValueError("its chunk table points outside")
     if int(rows.max()) >= m:
         raise ValueError("an entry points outside the chunk table")
     table = ChunkTable(chunk_digests, packs, offsets, lengths, items, encoding, pack_ids, encodings)
+    if table.has_grids:
+        cut = table.grid_encodings()[encoding[rows]]
+        if (index[cut] > m - rows[cut].astype(np.uint64)).any():
+            raise ValueError("the chunks of an entry reach beyond the chunk table")
     return Entries(keys, digests, shapes, rows, index, table)
 
 
@@ -443,7 +370,8 @@ def _encodings(data: bytes) -> tuple[str, ...]:
         if not isinstance(listed, list):
             raise ValueError("its encodings are no list")
         known = tuple(json.dumps(e, sort_keys=True, separators=(",", ":"), ensure_ascii=False) for e in listed)
-        if len(_ENCODING_LISTS) < 4096:
+        "".join(known).encode()  # a lone surrogate could not be written again
+        if len(_ENCODING_LISTS) < 4096 and len(data) <= _KNOWN_LIST_BYTES:
             _ENCODING_LISTS[data] = known
     return known
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 from hangarlake.errors import CorruptionError, ObjectNotFoundError, ObjectTruncatedError
-from hangarlake.records.node import Inner, Node, NodeRef, decode_node
+from hangarlake.records.node import MAX_NODE_BYTES, Inner, Node, NodeRef, decode_node
 from hangarlake.storage.base import ByteRange, ObjectStore
 
 __all__ = ["HeldNodes", "NodeStore", "StagedNodes"]
@@ -15,6 +15,8 @@ __all__ = ["HeldNodes", "NodeStore", "StagedNodes"]
 # Nodes of one commit lie side by side, so a scan fetches runs of them in one range.
 _MAX_GAP = 8 << 10
 _MAX_RANGE = 4 << 20
+# A place beyond this is not asked of the store.
+_MAX_OFFSET = 1 << 62
 
 
 class NodeStore:
@@ -69,6 +71,12 @@ class NodeStore:
         lost = next((ref for ref in refs if ref.pack is None), None)
         if lost is not None:
             raise CorruptionError(f"tree node {lost.id.hex()} should be inlined in its catalog and is not")
+        odd = next((ref for ref in refs if ref.offset > _MAX_OFFSET or ref.length > MAX_NODE_BYTES), None)
+        if odd is not None:
+            raise CorruptionError(
+                f"tree node {odd.id.hex()} is said to have {odd.length:,} bytes at offset {odd.offset:,} of {odd.key}, which cannot "
+                "be; restore what leads to it from a clone, or run verify"
+            )
         refs.sort(key=lambda ref: (ref.pack or b"", ref.offset))
         groups: list[list[NodeRef]] = []
         start = end = 0

@@ -16,9 +16,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from hangarlake.records.children import Children, NodeRef
 from hangarlake.records.entries import Entries
 from hangarlake.records.keys import KeyArray, hash_keys
-from hangarlake.records.node import Children, Inner, Leaf, Node, NodeRef
+from hangarlake.records.node import Inner, Leaf, Node
 
 __all__ = [
     "Found",
