@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from hangarlake.testing.counting import CountingStore, Request
 from hangarlake.testing.faults import Fault, FaultyStore
+from hangarlake.testing.wrapping import WrappingStore
 
 if TYPE_CHECKING:
     from hangarlake.testing.conformance import StoreConformance
 
-__all__ = ["CountingStore", "Fault", "FaultyStore", "Request", "StoreConformance"]
+__all__ = ["CountingStore", "Fault", "FaultyStore", "Request", "StoreConformance", "WrappingStore"]
 
 
 def __getattr__(name: str) -> object:

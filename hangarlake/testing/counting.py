@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from hangarlake.storage.base import ObjectStore
+from hangarlake.testing.wrapping import WrappingStore
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterator, Sequence
 
-    from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo
+    from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore
 
 __all__ = ["CountingStore", "Request"]
 
@@ -30,7 +30,7 @@ class Request:
         ``"get"``, ``"get_ranges"`` (one request for each range), ``"put"``, ``"put_new"``, ``"list"``,
         ``"list_prefixes"``, ``"delete"`` or ``"exists"``.
     key : str
-        The object's key, or the prefix of a listing.
+        The object's key, or the prefix of a listing; of a deletion all keys, with commas between them.
     bytes : int
         Received or sent; 0 for a request that failed.
     start, end : float
@@ -44,7 +44,7 @@ class Request:
     end: float
 
 
-class CountingStore(ObjectStore):
+class CountingStore(WrappingStore):
     """A store that passes everything on to another one and records it. May be called from any thread.
 
     Pickles to a counting store of its own, with nothing recorded.
@@ -58,9 +58,8 @@ class CountingStore(ObjectStore):
     """
 
     def __init__(self, inner: ObjectStore, latency: float = 0.0) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.latency = latency
-        self.url = inner.url
         self._requests: list[Request] = []
         self._lock = threading.Lock()
 
@@ -98,18 +97,6 @@ class CountingStore(ObjectStore):
 
     # ---- the port --------------------------------------------------------------------------------------------------
 
-    @property
-    def creates_atomically(self) -> bool:
-        return self.inner.creates_atomically
-
-    @property
-    def creates_unsafely(self) -> bool:
-        return self.inner.creates_unsafely
-
-    @property
-    def can_list(self) -> bool:
-        return self.inner.can_list
-
     def get(self, key: str) -> bytes:
         return self._record("get", key, lambda: self.inner.get(key), len)
 
@@ -126,10 +113,10 @@ class CountingStore(ObjectStore):
         return results
 
     def put(self, key: str, data: Buffer) -> None:
-        self._record("put", key, lambda: self.inner.put(key, data), lambda _: len(data))
+        self._record("put", key, lambda: self.inner.put(key, data), lambda _: memoryview(data).nbytes)
 
     def put_new(self, key: str, data: Buffer) -> bool:
-        return self._record("put_new", key, lambda: self.inner.put_new(key, data), lambda _: len(data))
+        return self._record("put_new", key, lambda: self.inner.put_new(key, data), lambda _: memoryview(data).nbytes)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         # Read to its end: a listing that is consumed slowly would seem to take as long as its consumer.
@@ -144,14 +131,8 @@ class CountingStore(ObjectStore):
     def exists(self, key: str) -> bool:
         return self._record("exists", key, lambda: self.inner.exists(key), lambda _: 0)
 
-    def close(self) -> None:
-        self.inner.close()
-
     def __reduce__(self) -> tuple[type[CountingStore], tuple[ObjectStore, float]]:
         return CountingStore, (self.inner, self.latency)
-
-    def __repr__(self) -> str:
-        return f"CountingStore({self.inner!r})"
 
     def _record(self, op: str, key: str, call: Callable[[], T], size: Callable[[T], int]) -> T:
         start = time.monotonic()

@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from hangarlake.errors import StorageError
-from hangarlake.storage.base import ObjectStore
+from hangarlake.testing.wrapping import WrappingStore
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterator, Sequence
 
-    from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo
+    from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore
 
 __all__ = ["Fault", "FaultyStore"]
 
@@ -34,8 +34,8 @@ class Fault:
     kind : str
         - ``"error"``: the request fails and changes nothing.
         - ``"lost-answer"``: the request succeeds, and its answer is lost.
-        - ``"truncate"``: reads return half; writes store nothing and fail.
-        - ``"corrupt"``: reads return bytes of which one is changed.
+        - ``"truncate"``: reads return half; writes store nothing and fail. Other requests pass, and count.
+        - ``"corrupt"``: reads return bytes of which one is changed. Other requests pass, and count.
         - ``"crash"``: this request and all after it fail, as if the process had died before it.
     op : str
         The operation, or ``"*"``. A range of `get_ranges` counts as one request ``"get_ranges"``.
@@ -71,7 +71,7 @@ class Fault:
         return self.times >= 0
 
 
-class FaultyStore(ObjectStore):
+class FaultyStore(WrappingStore):
     """A store that passes requests on to another one, except where `plan` says otherwise.
 
     Parameters
@@ -89,24 +89,11 @@ class FaultyStore(ObjectStore):
     """
 
     def __init__(self, inner: ObjectStore, plan: Sequence[Fault] = ()) -> None:
-        self.inner = inner
-        self.url = inner.url
+        super().__init__(inner)
         self.plan = list(plan)
         self.counts: dict[str, int] = {}
         self.crashed = False
         self._lock = threading.Lock()
-
-    @property
-    def creates_atomically(self) -> bool:
-        return self.inner.creates_atomically
-
-    @property
-    def creates_unsafely(self) -> bool:
-        return self.inner.creates_unsafely
-
-    @property
-    def can_list(self) -> bool:
-        return self.inner.can_list
 
     def get(self, key: str) -> bytes:
         fault = self._meet("get", key)
@@ -128,12 +115,15 @@ class FaultyStore(ObjectStore):
         return created
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        self._meet("list", prefix)
+        fault = self._meet("list", prefix)
         yield from self.inner.list(prefix)
+        _lose(fault)
 
     def list_prefixes(self, prefix: str) -> builtins.list[str]:
-        self._meet("list_prefixes", prefix)
-        return self.inner.list_prefixes(prefix)
+        fault = self._meet("list_prefixes", prefix)
+        found = self.inner.list_prefixes(prefix)
+        _lose(fault)
+        return found
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -142,11 +132,10 @@ class FaultyStore(ObjectStore):
             _lose(fault)
 
     def exists(self, key: str) -> bool:
-        self._meet("exists", key)
-        return self.inner.exists(key)
-
-    def close(self) -> None:
-        self.inner.close()
+        fault = self._meet("exists", key)
+        found = self.inner.exists(key)
+        _lose(fault)
+        return found
 
     def __reduce__(self) -> tuple[type[FaultyStore], tuple[ObjectStore, builtins.list[Fault]]]:
         return FaultyStore, (self.inner, self.plan)

@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from urllib.parse import parse_qs, unquote
 from urllib.request import Request, urlopen
 from xml.sax.saxutils import escape
 
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
     import os
@@ -34,12 +35,11 @@ StartResponse = Any
 _POLL = 0.02
 
 
-class _WsgiServer:
-    """A WSGI application served by threads on a free port, from `start` (or ``with``) to `stop`."""
+class _Server(ABC):
+    """A server in a thread on a free port, from `start` (or ``with``) to `stop`."""
 
     def __init__(self) -> None:
-        self._server: BaseWSGIServer | None = None
-        self._lock = threading.Lock()
+        self._server: HTTPServer | None = None
 
     @property
     def endpoint(self) -> str:
@@ -48,11 +48,8 @@ class _WsgiServer:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def start(self) -> Self:
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = make_server("127.0.0.1", 0, self._serialised, threaded=True)
-        threading.Thread(
-            target=self._server.serve_forever, args=(_POLL,), daemon=True, name=type(self).__name__
-        ).start()
+        self._server = server = self._listen()
+        threading.Thread(target=server.serve_forever, args=(_POLL,), daemon=True, name=type(self).__name__).start()
         return self
 
     def stop(self) -> None:
@@ -61,11 +58,27 @@ class _WsgiServer:
             self._server.server_close()
             self._server = None
 
+    @abstractmethod
+    def _listen(self) -> HTTPServer:
+        """Return what listens on a free port."""
+
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class _WsgiServer(_Server):
+    """A WSGI application, served by threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def _listen(self) -> HTTPServer:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        return make_server("127.0.0.1", 0, self._serialised, threaded=True)
 
     def _serialised(self, environment: Environment, start: StartResponse) -> Iterable[bytes]:
         # One request at a time: between the check of a condition and the write there must be nothing.
@@ -322,22 +335,15 @@ class _ThreadingListener(ThreadingMixIn, _Listener):
     daemon_threads = True
 
 
-class GcsEmulator:
+class GcsEmulator(_Server):
     """gcp-storage-emulator, one request at a time. It ignores conditions."""
 
-    def start(self) -> Self:
+    def _listen(self) -> HTTPServer:
         from gcp_storage_emulator.server import RequestHandler
         from gcp_storage_emulator.storage import Storage
 
         logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
-        self._server = _Listener(("127.0.0.1", 0), functools.partial(RequestHandler, Storage(use_memory_fs=True)))
-        threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True, name="GcsEmulator").start()
-        return self
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return _Listener(("127.0.0.1", 0), functools.partial(RequestHandler, Storage(use_memory_fs=True)))
 
     @property
     def storage_options(self) -> dict[str, Any]:
@@ -349,36 +355,21 @@ class GcsEmulator:
         headers = {"Content-Type": "application/json"}
         urlopen(Request(f"{self.endpoint}/storage/v1/b", data=body, headers=headers, method="POST")).close()
 
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
-class StaticServer:
+class StaticServer(_Server):
     """Files of a folder over HTTP, as ``python -m http.server`` gives them: without ranges, always in whole."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        handler: Callable[..., SimpleHTTPRequestHandler] = functools.partial(_Quiet, directory=str(folder))
-        self._server = _ThreadingListener(("127.0.0.1", 0), handler)
+        super().__init__()
+        self._handler: Callable[..., SimpleHTTPRequestHandler] = functools.partial(_Quiet, directory=str(folder))
 
     @property
     def url(self) -> str:
         """The URL of the folder."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.endpoint
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True, name="StaticServer").start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def _listen(self) -> HTTPServer:
+        return _ThreadingListener(("127.0.0.1", 0), self._handler)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
