@@ -10,12 +10,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from hangarlake.errors import ObjectTruncatedError, StorageError
+
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-__all__ = ["Buffer", "ByteRange", "ObjectInfo", "ObjectStore"]
+__all__ = ["Buffer", "ByteRange", "ObjectInfo", "ObjectStore", "check_range"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -46,6 +48,24 @@ class ByteRange:
     key: str
     start: int
     length: int
+
+
+def check_range(item: ByteRange, url: str) -> None:
+    """Check that some object could have such a range; `url` is the store's, for the message.
+
+    Raises
+    ------
+    StorageError
+        A negative start or length.
+    ObjectTruncatedError
+        The range ends where no object reaches, as numbers in damaged data may have it; 64-bit clients would overflow.
+    """
+    if item.start < 0 or item.length < 0:
+        raise StorageError(f"{item} is not a range of bytes of an object in {url}.")
+    if item.start + item.length >= 1 << 63:
+        raise ObjectTruncatedError(
+            f"{item.key} in {url} ends early: {item.length} bytes were asked for from {item.start}, and no object is that long."
+        )
 
 
 class ObjectStore(ABC):
@@ -127,7 +147,8 @@ class ObjectStore(ABC):
     def list_prefixes(self, prefix: str) -> builtins.list[str]:
         """Return the distinct next path parts below `prefix`, sorted.
 
-        One level of a listing, folders and objects alike. `prefix` is empty or ends in ``/``.
+        One level of a listing, folders and objects alike. `prefix` is empty or ends in ``/``; anything else is a
+        ``StorageError``.
         """
 
     @abstractmethod
@@ -136,7 +157,9 @@ class ObjectStore(ABC):
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object under exactly this key."""
-        return any(info.key == key for info in self.list(key))
+        # Of all keys that start with it, in key order, it is the first.
+        first = next(iter(self.list(key)), None)
+        return first is not None and first.key == key
 
     def copy_from(self, source: ObjectStore, key: str) -> int | None:  # noqa: ARG002 - most engines cannot
         """Copy an object of another store under the same key without moving its bytes through this machine.

@@ -1,4 +1,4 @@
-"""Translation of fsspec's `storage_options` into obstore's configuration."""
+"""What a URL and `storage_options` of a cloud mean to obstore, and to the file systems of fsspec."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import http.client
 import json
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from hangarlake.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CloudTarget", "split_bucket_url", "translate"]
+__all__ = ["PROTOCOLS", "CloudTarget", "for_fsspec", "split_bucket_url", "translate"]
 
 PROTOCOLS = {
     "s3": "s3",
@@ -27,6 +28,8 @@ PROTOCOLS = {
     "abfs": "az",
     "abfss": "az",
 }
+_AWS = "https://s3.amazonaws.com"
+_DEFAULT_REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class CloudTarget:
     config, client : dict
         Configuration of the store and of its HTTP client.
     profile : str or None
-        The profile of the AWS configuration files to take credentials from; ``""`` for their default one.
+        Where AWS credentials come from: ``None``, `config` or the environment; ``""``, wherever the AWS tools find some; else that
+        profile of their configuration files.
     """
 
     kind: str
@@ -82,6 +86,19 @@ def translate(url: str, options: Mapping[str, Any]) -> CloudTarget | None:
     return _translate_az(bucket, prefix, account, rest)
 
 
+def for_fsspec(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return `url` and `options` as the file systems of fsspec want them."""
+    translated = dict(options)
+    if url.startswith(("gs://", "gcs://")) and translated.pop("anon", False):
+        translated["token"] = "anon"
+    if url.startswith(("s3://", "s3a://")):
+        for name in ("region", "region_name"):
+            if (region := translated.pop(name, None)) is not None:
+                client = dict(translated.get("client_kwargs", {}))
+                translated["client_kwargs"] = {"region_name": region, **client}
+    return url, translated
+
+
 def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget | None:
     client_kwargs = dict(rest.pop("client_kwargs", {}))
     config_kwargs = dict(rest.pop("config_kwargs", {}))
@@ -95,13 +112,17 @@ def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
     endpoint = rest.pop("endpoint_url", None) or client_kwargs.pop("endpoint_url", None)
     client_kwargs.pop("endpoint_url", None)
     endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if client_kwargs.pop("verify", True) is False:
+    verify = client_kwargs.pop("verify", True)
+    if not isinstance(verify, bool):
+        return None  # a file of certificates
+    if not verify:
         client["allow_invalid_certificates"] = True
     s3_config = dict(config_kwargs.pop("s3", {}))
     if s3_config.pop("addressing_style", "path") == "virtual":
         config["virtual_hosted_style_request"] = True
-    config_kwargs.pop("signature_version", None)
-    profile = rest.pop("profile", None) or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    if config_kwargs.get("signature_version") == "s3v4":
+        del config_kwargs["signature_version"]
+    profile = rest.pop("profile", None)
     for harmless in ("use_ssl", "use_listings_cache", "skip_instance_cache", "default_block_size", "max_concurrency"):
         rest.pop(harmless, None)
     if rest or client_kwargs or config_kwargs or s3_config:
@@ -110,16 +131,17 @@ def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
         config["endpoint"] = endpoint
         client["allow_http"] = str(endpoint).startswith("http://")
     if "region" not in config and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
-        config["region"] = "us-east-1" if endpoint else _bucket_region(bucket)
-    given = "access_key_id" in config or config.get("skip_signature") or os.environ.get("AWS_ACCESS_KEY_ID")
-    if profile is None and not given and _has_aws_files():
+        config["region"] = _DEFAULT_REGION if endpoint else _bucket_region(bucket)
+    if "access_key_id" in config or config.get("skip_signature"):
+        profile = None
+    elif profile is None and not os.environ.get("AWS_ACCESS_KEY_ID"):
         profile = ""
-    return CloudTarget("s3", bucket, prefix, config, client, None if "access_key_id" in config else profile)
+    return CloudTarget("s3", bucket, prefix, config, client, profile)
 
 
 def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget | None:
     config: dict[str, Any] = {}
-    token = rest.pop("token", None)
+    token = "anon" if rest.pop("anon", False) else rest.pop("token", None)
     if token == "anon":
         config["skip_signature"] = True
     elif isinstance(token, dict):
@@ -136,13 +158,13 @@ def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
     if rest:
         return None
     client: dict[str, Any] = {}
+    if token == "anon" or (endpoint and not config):
+        # Without a token, writes would ask the metadata service of Google's machines for one, signatures skipped or not.
+        config["bearer_token"] = "anonymous"
     if endpoint:
         endpoint = endpoint if "://" in endpoint else f"http://{endpoint}"
         config["base_url"] = endpoint
         client["allow_http"] = endpoint.startswith("http://")
-        if "service_account_key" not in config and "application_credentials" not in config:
-            # Without a token, writes would ask the metadata server of Google's machines for one, signatures skipped or not.
-            config["bearer_token"] = "anonymous"
     return CloudTarget("gs", bucket, prefix, config, client)
 
 
@@ -168,24 +190,32 @@ def _move(source: dict[str, Any], target: dict[str, Any], **names: str) -> None:
             target[translated] = value
 
 
-def _has_aws_files() -> bool:
-    for variable, default in (
-        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
-        ("AWS_CONFIG_FILE", "~/.aws/config"),
-    ):
-        if Path(os.environ.get(variable, default)).expanduser().is_file():
-            return True
-    return False
+class _Stay(HTTPRedirectHandler):
+    """Follows nowhere: where a bucket is stands in the answer that sends elsewhere."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _bucket_region(bucket: str) -> str:
+    """Ask AWS where a bucket is: the answer needs no credentials, and a request to the wrong region fails."""
+    try:
+        return _asked_region(bucket)
+    except (OSError, LookupError, http.client.HTTPException):
+        return _DEFAULT_REGION
 
 
 @functools.lru_cache(maxsize=256)
-def _bucket_region(bucket: str) -> str:
-    """Ask AWS where a bucket is: the answer needs no credentials, and a request to the wrong region fails."""
-    connection = http.client.HTTPSConnection(urlsplit("https://s3.amazonaws.com").netloc, timeout=5)
+def _asked_region(bucket: str) -> str:
+    # Raises where there is no answer, so that only answers are remembered.
+    request = Request(f"{_AWS}/{quote(bucket)}", method="HEAD")
     try:
-        connection.request("HEAD", f"/{bucket}")
-        return connection.getresponse().getheader("x-amz-bucket-region") or "us-east-1"
-    except OSError:
-        return "us-east-1"
-    finally:
-        connection.close()
+        with build_opener(_Stay).open(request, timeout=5) as answer:
+            headers = answer.headers
+    except HTTPError as error:
+        headers = error.headers
+        error.close()
+    region: str = headers["x-amz-bucket-region"] or ""
+    if not region:
+        raise LookupError(f"AWS did not tell where {bucket} is")
+    return region

@@ -63,7 +63,7 @@ def map_io(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
     The calling thread takes the first item itself, so one item costs no thread hop. Within an I/O thread everything
     runs in that thread: a pool whose threads wait for each other stands still. If calls fail, the error of the first of
-    them in order is raised, after all calls have ended.
+    them in order is raised, after all calls have ended. An interruption does not wait: what has not begun never will.
     """
     todo = list(items)
     if len(todo) <= 1 or getattr(_worker, "is_io", False):
@@ -79,15 +79,19 @@ def map_io(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
             late = todo[position:]
             break
     results: list[R] = []
-    first: BaseException | None = None
+    first: Exception | None = None
     calls: list[Callable[[], R]] = [lambda: function(todo[0])]
     calls += [future.result for future in futures]
     calls += [lambda item=item: function(item) for item in late]  # type: ignore[misc]  # mypy cannot type a bound default
     for call in calls:
         try:
             results.append(call())
-        except BaseException as error:
+        except Exception as error:
             first = first or error
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
     if first is not None:
         raise first
     return results

@@ -15,11 +15,14 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
-from hangarlake.storage.base import ObjectInfo, ObjectStore
+from hangarlake.storage.base import ObjectInfo, ObjectStore, check_range
+from hangarlake.storage.cloud import PROTOCOLS
+from hangarlake.storage.credentials import REMEDIES, is_unauthenticated
 from hangarlake.storage.executors import map_io
-from hangarlake.storage.keys import check_key, check_prefix, next_parts
+from hangarlake.storage.keys import check_folder, check_key, check_prefix, next_parts
 from hangarlake.storage.redact import redact_text, redact_url, secrets_of
 from hangarlake.storage.retry import (
+    NEEDS_BUCKET,
     RetryPolicy,
     codes_of,
     is_absent,
@@ -41,10 +44,6 @@ __all__ = ["FsspecStore"]
 
 T = TypeVar("T")
 
-_S3 = frozenset({"s3", "s3a"})
-_GCS = frozenset({"gs", "gcs"})
-_AZURE = frozenset({"abfs", "abfss", "az", "adl"})
-_BUCKETS = _S3 | _GCS | _AZURE
 _HTTP = frozenset({"http", "https"})
 # Options that stop fsspec from answering out of its own, possibly stale, memory.
 _FRESH = {"use_listings_cache": False, "skip_instance_cache": True}
@@ -98,14 +97,16 @@ class FsspecStore(ObjectStore):
         else:
             self._filesystem = target
             self._root = path.rstrip("/")
+            self._secrets = secrets_of(getattr(_innermost(target), "storage_options", {}))
             self.url = url or f"{_protocols(target)[0]}://{self._root}"
         if getattr(self._filesystem, "asynchronous", False):
             raise StorageError(
                 f"{self.url} was opened with asynchronous=True, which belongs to one event loop. Pass it without."
             )
-        self._protocols = frozenset(_protocols(_innermost(self._filesystem)))
-        self._is_bucket = not self._protocols.isdisjoint(_BUCKETS)
-        self._is_http = not self._protocols.isdisjoint(_HTTP)
+        protocols = _protocols(_innermost(self._filesystem))
+        # The kind of cloud, if it is one.
+        self._kind = next((PROTOCOLS[protocol] for protocol in protocols if protocol in PROTOCOLS), None)
+        self._is_http = not _HTTP.isdisjoint(protocols)
         self._is_memory = isinstance(_innermost(self._filesystem), MemoryFileSystem)
 
     @property
@@ -123,19 +124,19 @@ class FsspecStore(ObjectStore):
     def get(self, key: str) -> bytes:
         fs, path = self._fs, self._at(key)
         # Unless told otherwise s3fs asks for the length first, to split large objects.
-        direct = {"max_concurrency": 1} if not self._protocols.isdisjoint(_S3) and fs is _innermost(fs) else {}
+        direct = {"max_concurrency": 1} if self._kind == "s3" and fs is _innermost(fs) else {}
         return bytes(self._call("read", key, lambda: fs.cat_file(path, **direct)))
 
     def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:
         for item in ranges:
-            if item.start < 0 or item.length < 0:
-                raise StorageError(f"{item} is not a range of bytes.")
-        wanted = [item for item in ranges if item.length > 0]
+            if item.length != 0:
+                check_range(item, self.url)
+        wanted = [item for item in ranges if item.length != 0]
         if getattr(self._fs, "async_impl", False) and len(wanted) > 1:
             found = iter(self._gather(wanted))
         else:
             found = iter(map_io(self._read, wanted))
-        return [next(found) if item.length > 0 else b"" for item in ranges]
+        return [next(found) if item.length != 0 else b"" for item in ranges]
 
     def _read(self, item: ByteRange) -> Buffer:
         fs, path, end = self._fs, self._at(item.key), item.start + item.length
@@ -217,7 +218,7 @@ class FsspecStore(ObjectStore):
         try:
             write()
         except FileNotFoundError:
-            if self._is_bucket or self._is_http:
+            if self._kind is not None or self._is_http:
                 raise
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             write()
@@ -228,7 +229,7 @@ class FsspecStore(ObjectStore):
         folder, _, start = check_prefix(prefix).rpartition("/")
         fs, base = self._fs, self._join(folder)
         self._refuse_listing()
-        narrow = {"prefix": start} if start and self._is_bucket and fs is _innermost(fs) else {}
+        narrow = {"prefix": start} if start and self._kind is not None and fs is _innermost(fs) else {}
 
         def find() -> dict[str, dict[str, Any]]:
             fs.invalidate_cache()
@@ -248,8 +249,8 @@ class FsspecStore(ObjectStore):
         yield from sorted(infos, key=lambda info: info.key)
 
     def list_prefixes(self, prefix: str) -> builtins.list[str]:
-        check_prefix(prefix)
-        if not self._is_bucket:
+        check_folder(prefix)
+        if self._kind is None:
             # Folders without objects may be left over in a real file system, and do not count.
             return next_parts([info.key for info in self.list(prefix)], prefix)
         fs, base = self._fs, self._join(prefix.rstrip("/"))
@@ -356,7 +357,7 @@ class FsspecStore(ObjectStore):
 
     def _policy(self) -> RetryPolicy:
         if self._retry is None:
-            self._retry = RetryPolicy(attempts=1 if self._is_bucket else 5)
+            self._retry = RetryPolicy(attempts=5 if self._kind is None else 1)
         return self._retry
 
     def _call(self, verb: str, key: str, call: Callable[[], T]) -> T:
@@ -368,24 +369,28 @@ class FsspecStore(ObjectStore):
     def _fail(self, verb: str, key: str, error: BaseException) -> NoReturn:
         if isinstance(error, StorageError):
             raise error
-        if is_missing_bucket(error):
+        absent = is_absent(error)
+        if is_missing_bucket(error) or (absent and verb in NEEDS_BUCKET):
+            place = "place" if self._kind is None else "bucket"
             raise StorageError(
-                f"Cannot {verb} {key} in {self.url}: there is no such bucket. Create it first."
+                f"Cannot {verb} {key} in {self.url}: there is no such {place}. Create it first."
             ) from error
-        if is_absent(error):
+        if absent:
             raise ObjectNotFoundError(f"There is no object {key} in {self.url}.") from error
         if verb == "read" and not {"416", "InvalidRange"}.isdisjoint(codes_of(error)):
             raise ObjectTruncatedError(f"{key} in {self.url} ends before the range that was asked for.") from error
         if isinstance(error, NotImplementedError):
             raise StorageError(f"Cannot {verb} {key} in {self.url}: this kind of store cannot do that.") from error
-        text = redact_text(f"{type(error).__name__}: {error}", self._secrets)
-        raise StorageError(f"Cannot {verb} {key} in {self.url}: {text[:500]}") from error
+        text = redact_text(f"{type(error).__name__}: {error}", self._secrets)[:500]
+        if self._kind is not None and is_unauthenticated(error):
+            text = f"{text.rstrip('.')}. {REMEDIES[self._kind]}"
+        raise StorageError(f"Cannot {verb} {key} in {self.url}: {text}") from error
 
 
 def _open_url(url: str, options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
     if "::" not in url:
         protocol = url.partition("://")[0]
-        if protocol in _GCS and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
+        if PROTOCOLS.get(protocol) == "gs" and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
             # The registered class asks gRPC services about the bucket's kind, which emulators do not have.
             from gcsfs.core import GCSFileSystem
 

@@ -6,7 +6,7 @@ import re
 
 from hangarlake.errors import StorageError
 
-__all__ = ["check_key", "check_prefix", "next_parts"]
+__all__ = ["check_folder", "check_key", "check_prefix", "next_parts"]
 
 _KEY = re.compile(r"[A-Za-z0-9._%-]+(?:/[A-Za-z0-9._%-]+)*")
 _PREFIX = re.compile(r"(?:[A-Za-z0-9._%-]+/)*[A-Za-z0-9._%-]*")
@@ -35,6 +35,19 @@ def check_prefix(prefix: str) -> str:
     if _PREFIX.fullmatch(prefix) is None or ("./" in prefix and _DOTS.search(prefix[: prefix.rfind("/")]) is not None):
         raise StorageError(f"{prefix!r} is not a prefix of object keys: no key can start with it.")
     return prefix
+
+
+def check_folder(prefix: str) -> str:
+    """Return `prefix` if it is one whose next path parts can be listed: empty, or whole parts up to a slash.
+
+    Raises
+    ------
+    StorageError
+        It ends within a part, or no key can start with it.
+    """
+    if prefix and not prefix.endswith("/"):
+        raise StorageError(f"{prefix!r} must end in a slash to list the level below it.")
+    return check_prefix(prefix)
 
 
 def next_parts(keys: list[str], prefix: str) -> list[str]:

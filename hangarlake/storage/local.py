@@ -13,18 +13,20 @@ import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError, UnsafeStoreError
 from hangarlake.storage._rename import RenameUnsupportedError, rename_new
-from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore
-from hangarlake.storage.keys import check_key, check_prefix
+from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore, check_range
+from hangarlake.storage.keys import check_folder, check_key, check_prefix
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["LocalStore"]
+
+T = TypeVar("T")
 
 # Unfinished writes live here until they are complete; listings never look inside.
 _TEMPORARY = ".tmp"
@@ -37,6 +39,9 @@ _ADVISE_FROM = 4
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+# Folders are removed when they become empty: so often may another process do that while this one writes into them.
+_FOLDER_ATTEMPTS = 10
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -135,9 +140,13 @@ class LocalStore(ObjectStore):
                 parts.append(data)
                 received += len(data)
         except OSError as error:
-            if isinstance(error, StorageError):
-                raise
             self._fail("read", key, error)
+        except (OverflowError, MemoryError):
+            # Damaged data names lengths that no object has.
+            check_range(ByteRange(key, start, length), self.url)
+            received = max(0, os.fstat(self._descriptor(key).fd).st_size - start)
+            if received >= length:
+                raise
         if received < length:
             raise ObjectTruncatedError(
                 f"{key} in {self.url} ends early: {length} bytes were asked for from {start}, and there are {received}."
@@ -204,20 +213,28 @@ class LocalStore(ObjectStore):
         temporary = self._write_aside(data)
         try:
             folder = os.path.dirname(path)
-            self._make_folder(folder)
-            try:
-                moved = move(temporary, path)
-            except FileNotFoundError:
-                # Another process removed the folder when it became empty.
-                self._folders.clear()
-                self._make_folder(folder)
-                moved = move(temporary, path)
+            moved = self._within(folder, lambda: move(temporary, path))
         except BaseException:
             _unlink(temporary)
             raise
         if moved:
-            _sync_folder(folder)
+            # A folder that is gone again was emptied: the object has been deleted since.
+            with contextlib.suppress(FileNotFoundError):
+                _sync_folder(folder)
         return moved
+
+    def _within(self, folder: str, call: Callable[[], T]) -> T:
+        """Return what `call`, which needs `folder`, returns; make the folder where it is absent."""
+        for left in reversed(range(_FOLDER_ATTEMPTS)):
+            try:
+                self._make_folder(folder)
+                return call()
+            except FileNotFoundError:
+                # Another process removed the folder, or one above it, when it became empty.
+                self._folders.clear()
+                if not left:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _write_aside(self, data: Buffer) -> str:
         folder = os.path.join(self._root, _TEMPORARY)
@@ -226,12 +243,7 @@ class LocalStore(ObjectStore):
             _sweep(folder)
             self._swept = True
         temporary = os.path.join(folder, secrets.token_hex(16))
-        try:
-            fd = os.open(temporary, _WRITE_FLAGS, 0o666)
-        except FileNotFoundError:
-            self._folders.clear()
-            self._make_folder(folder)
-            fd = os.open(temporary, _WRITE_FLAGS, 0o666)
+        fd = self._within(folder, lambda: os.open(temporary, _WRITE_FLAGS, 0o666))
         try:
             view = memoryview(data)
             # A view without elements cannot be cast, and needs no writing.
@@ -288,12 +300,12 @@ class LocalStore(ObjectStore):
                 status = entry.stat()
             except FileNotFoundError:
                 continue  # deleted since the folder was read
+            except OSError as error:
+                self._fail("list", above + name, error)
             yield ObjectInfo(above + name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def list_prefixes(self, prefix: str) -> builtins.list[str]:
-        if not prefix.endswith("/") and prefix:
-            raise StorageError(f"{prefix!r} must end in a slash to list the level below it.")
-        if check_prefix(prefix).partition("/")[0] == _TEMPORARY:
+        if check_folder(prefix).partition("/")[0] == _TEMPORARY:
             return []
         # A folder counts if there is an object in it: a writer that died may have left an empty one.
         return sorted(

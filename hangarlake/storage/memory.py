@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
-from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore
-from hangarlake.storage.keys import check_key, check_prefix, next_parts
+from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore, check_range
+from hangarlake.storage.keys import check_folder, check_key, check_prefix, next_parts
 
 if TYPE_CHECKING:
     import builtins
@@ -72,7 +72,7 @@ class MemoryStore(ObjectStore):
     def get(self, key: str) -> bytes:
         found = self._bucket.objects.get(key)
         if found is None:
-            raise self._absent(key)
+            raise ObjectNotFoundError(f"There is no object {check_key(key)} in {self.url}.")
         return found.data
 
     def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:
@@ -83,7 +83,7 @@ class MemoryStore(ObjectStore):
             return b""
         data = self.get(key)
         if start < 0 or length < 0:
-            raise StorageError(f"{length} bytes from {start} are not a range of bytes.")
+            check_range(ByteRange(key, start, length), self.url)
         if start + length > len(data):
             raise ObjectTruncatedError(f"{key} in {self.url} has {len(data)} bytes; cannot read {length} from {start}.")
         return data if length == len(data) else data[start : start + length]
@@ -102,24 +102,21 @@ class MemoryStore(ObjectStore):
             yield ObjectInfo(key, len(objects[key].data), objects[key].modified)
 
     def list_prefixes(self, prefix: str) -> builtins.list[str]:
-        check_prefix(prefix)
+        check_folder(prefix)
         return next_parts(list(self._bucket.objects.copy()), prefix)
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
-            self._bucket.objects.pop(key, None)
+            self._bucket.objects.pop(check_key(key), None)
 
     def exists(self, key: str) -> bool:
-        return key in self._bucket.objects
+        return check_key(key) in self._bucket.objects
 
     def __reduce__(self) -> tuple[object, tuple[str, str]]:
         return _reopen, (self._bucket.name, self._bucket.token)
 
     def __repr__(self) -> str:
         return f"MemoryStore({self._bucket.name!r})"
-
-    def _absent(self, key: str) -> ObjectNotFoundError:
-        return ObjectNotFoundError(f"There is no object {key} in {self.url}.")
 
 
 def _reopen(name: str, token: str) -> MemoryStore:

@@ -11,17 +11,30 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, GenericError, NotFoundError, PermissionDeniedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    GenericError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
-from hangarlake.storage.base import ObjectInfo, ObjectStore
-from hangarlake.storage.cloud import translate
+from hangarlake.storage.base import ObjectInfo, ObjectStore, check_range
+from hangarlake.storage.cloud import for_fsspec, translate
+from hangarlake.storage.credentials import (
+    NONE_FOUND,
+    REMEDIES,
+    aws_credentials,
+    check_metadata_service,
+    names_metadata_service,
+)
 from hangarlake.storage.executors import map_io
 from hangarlake.storage.fsspec_store import FsspecStore
-from hangarlake.storage.keys import check_key, check_prefix
+from hangarlake.storage.keys import check_folder, check_key, check_prefix
 from hangarlake.storage.redact import redact_text, redact_url, secrets_of
-from hangarlake.storage.retry import RetryPolicy
+from hangarlake.storage.retry import NEEDS_BUCKET, RetryPolicy
 
 if TYPE_CHECKING:
     import builtins
@@ -40,6 +53,8 @@ T = TypeVar("T")
 _RETRIES: dict[str, Any] = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 _STATUS = re.compile(r"status code: (\d{3})")
 _DELETE_BATCH = 1000
+
+_ENGINES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 
 # The process in which obstore's threads were started; they do not survive a fork, and a child that waits for them
 # waits for ever.
@@ -78,7 +93,6 @@ class ObstoreStore(ObjectStore):
         self._engine: S3Store | GCSStore | AzureStore | None = None
         self._bucket: S3Store | GCSStore | AzureStore | None = None
         self._substitute: FsspecStore | None = None
-        self._pid = os.getpid()
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -96,9 +110,8 @@ class ObstoreStore(ObjectStore):
         return [next(found) if item.length != 0 else b"" for item in ranges]
 
     def _read(self, item: ByteRange) -> Buffer:
-        if item.start < 0 or item.length < 0:
-            raise StorageError(f"{item} is not a range of bytes.")
         check_key(item.key)
+        check_range(item, self.url)
         data: Buffer = self._call("read", item.key, lambda: self._request(item))
         if len(data) != item.length:
             raise ObjectTruncatedError(
@@ -113,8 +126,15 @@ class ObstoreStore(ObjectStore):
         except GenericError as error:
             if "non-partial response" not in str(error):
                 raise
-        # The server ignores ranges and answers 200: it has nothing but the whole object.
-        return memoryview(self.get(item.key))[item.start : item.start + item.length]
+        # The server ignores ranges and answers 200 with the whole object, of which no more is read, and kept, than need be.
+        position, end = 0, item.start + item.length
+        kept = bytearray()
+        for part in obstore.get(self._store, item.key).stream():
+            kept += memoryview(part)[max(0, item.start - position) : end - position]
+            position += len(part)
+            if position >= end:
+                break
+        return memoryview(kept)
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
@@ -183,7 +203,7 @@ class ObstoreStore(ObjectStore):
                     yield ObjectInfo(meta["path"], meta["size"], meta["last_modified"])
 
     def list_prefixes(self, prefix: str) -> builtins.list[str]:
-        check_prefix(prefix)
+        check_folder(prefix)
         if (other := self._forked()) is not None:
             return other.list_prefixes(prefix)
         folder = prefix.rstrip("/")
@@ -208,9 +228,7 @@ class ObstoreStore(ObjectStore):
         there, here = source._target, self._target
         if replace(there, prefix=here.prefix) != here:
             return None  # another bucket, or other credentials: one server need not see both
-        if self._bucket is None:
-            self._bucket = _open(replace(here, prefix=""))
-        bucket = self._bucket
+        bucket = self._whole_bucket
         paths = [f"{target.prefix}/{key}".lstrip("/") for target in (there, here)]
         try:
             self._call("copy", key, lambda: obstore.copy(bucket, *paths))
@@ -226,22 +244,52 @@ class ObstoreStore(ObjectStore):
 
     @property
     def _store(self) -> S3Store | GCSStore | AzureStore:
-        global _runtime_pid
-        _runtime_pid = os.getpid()
         if self._engine is None:
-            self._engine = _open(self._target)
+            self._engine = self._open(self._target)
         return self._engine
+
+    @property
+    def _whole_bucket(self) -> S3Store | GCSStore | AzureStore:
+        if self._bucket is None:
+            self._bucket = self._open(replace(self._target, prefix=""))
+        return self._bucket
+
+    def _open(self, target: CloudTarget) -> S3Store | GCSStore | AzureStore:
+        global _runtime_pid
+        # One configuration type for each kind of store, of which the translation knows nothing.
+        config: Any = target.config
+        more: dict[str, Any] = {"client_options": target.client, "retry_config": _RETRIES}
+        if target.prefix:
+            more["prefix"] = target.prefix
+        try:
+            if target.profile is not None:
+                more["credential_provider"] = aws_credentials(target.profile)
+            opened: S3Store | GCSStore | AzureStore = _ENGINES[target.kind](target.bucket, config=config, **more)
+        except Exception as error:
+            text = redact_text(str(error).partition("\n")[0], self._secrets)
+            remedy = f". {REMEDIES[target.kind]}" if "Missing" in text or "must be specified" in text else ""
+            raise StorageError(f"Cannot open {self.url}: {text}{remedy}") from error
+        check_metadata_service(target, self.url)
+        _runtime_pid = os.getpid()
+        return opened
 
     def _forked(self) -> FsspecStore | None:
         if _runtime_pid is None or _runtime_pid == os.getpid():
             return None
         if self._substitute is None:
-            self._substitute = FsspecStore(*for_fsspec(self._typed, self._options))
+            try:
+                self._substitute = FsspecStore(*for_fsspec(self._typed, self._options))
+            except StorageError as error:
+                raise StorageError(
+                    f"{error} This process was forked from one that had used {self.url}, and reaches it through fsspec: "
+                    "install what that needs, or start processes by 'spawn' or 'forkserver' instead."
+                ) from error
         return self._substitute
 
     def close(self) -> None:
         self._engine = None
         self._bucket = None
+        self._substitute = None
 
     def __reduce__(self) -> tuple[type[ObstoreStore], tuple[str, dict[str, Any]]]:
         return ObstoreStore, (self._typed, self._options)
@@ -259,77 +307,30 @@ class ObstoreStore(ObjectStore):
         if isinstance(error, StorageError):
             raise error
         text = str(error)
-        if "NoSuchBucket" in text or "ContainerNotFound" in text:
-            raise StorageError(
-                f"Cannot {verb} {key} in {self.url}: there is no such bucket. Create it first."
-            ) from error
-        if isinstance(error, FileNotFoundError | NotFoundError):
+        failed = f"Cannot {verb} {key} in {self.url}"
+        absent = isinstance(error, FileNotFoundError | NotFoundError)
+        if "NoSuchBucket" in text or "ContainerNotFound" in text or (absent and verb in NEEDS_BUCKET):
+            raise StorageError(f"{failed}: there is no such bucket. Create it first.") from error
+        if absent:
             raise ObjectNotFoundError(f"There is no object {key} in {self.url}.") from error
         if verb == "read" and _status(error) == 416:
             raise ObjectTruncatedError(f"{key} in {self.url} ends before the range that was asked for.") from error
+        # The first line tells what happened; Rust's debugging output of it follows.
+        text = redact_text(text.partition("\n")[0], self._secrets)[:500]
+        if names_metadata_service(text) or isinstance(error, UnauthenticatedError):
+            # What a source of credentials says comes after its name.
+            text = NONE_FOUND if names_metadata_service(text) else text.rpartition("credential provider: ")[2]
+            text = text.removeprefix("StorageError: ")
+            raise StorageError(f"{failed}: {text}. {REMEDIES[self._target.kind]}") from error
         if isinstance(error, _UndecidedError):
-            text = "the server is busy with other requests for this object"
+            text = "the server is busy with other requests for this object. Try again later"
         elif isinstance(error, PermissionDeniedError | PermissionError):
             text = "access denied. Check the credentials and their rights"
-        else:
-            # The first line tells what happened; Rust's debugging output of it follows.
-            text = redact_text(text.partition("\n")[0], self._secrets)[:500]
-        raise StorageError(f"Cannot {verb} {key} in {self.url}: {text}") from error
+        raise StorageError(f"{failed}: {text}") from error
 
 
 class _UndecidedError(Exception):
     """A conditional request was refused although the object is absent."""
-
-
-def for_fsspec(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return `url` and `options` as the file systems of fsspec want them."""
-    translated = dict(options)
-    if url.startswith(("s3://", "s3a://")):
-        for name in ("region", "region_name"):
-            if (region := translated.pop(name, None)) is not None:
-                client = dict(translated.get("client_kwargs", {}))
-                translated["client_kwargs"] = {"region_name": region, **client}
-    return url, translated
-
-
-def _open(target: CloudTarget) -> S3Store | GCSStore | AzureStore:
-    # One configuration type for each kind of store, of which the translation knows nothing.
-    config: Any = target.config
-    more: dict[str, Any] = {"client_options": target.client, "retry_config": _RETRIES}
-    if target.prefix:
-        more["prefix"] = target.prefix
-    try:
-        if target.kind == "s3":
-            if target.profile is not None:
-                more["credential_provider"] = _profile_credentials(target.profile)
-            return S3Store(target.bucket, config=config, **more)
-        if target.kind == "gs":
-            return GCSStore(target.bucket, config=config, **more)
-        return AzureStore(target.bucket, config=config, **more)
-    except Exception as error:
-        text = redact_text(str(error).partition("\n")[0], secrets_of(target.config))
-        raise StorageError(f"Cannot open {target.kind}://{target.bucket}/{target.prefix}: {text}") from error
-
-
-def _profile_credentials(profile: str) -> Callable[[], dict[str, Any]]:
-    """Return a source of AWS credentials from configuration files, single sign-on included, which obstore does not read."""
-    import botocore.session
-
-    session = botocore.session.Session(profile=profile or None)
-
-    def credentials() -> dict[str, Any]:
-        found = session.get_credentials()
-        if found is None:
-            raise StorageError("No AWS credentials were found in the configuration files. Log in, or set AWS_PROFILE.")
-        frozen = found.get_frozen_credentials()
-        return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
-            "expires_at": getattr(found, "_expiry_time", None),
-        }
-
-    return credentials
 
 
 def _status(error: Exception) -> int | None:

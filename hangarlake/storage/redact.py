@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["redact_text", "redact_url", "secrets_of"]
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/@\s]*)@")
 _QUERY = re.compile(r"(?P<url>[A-Za-z][A-Za-z0-9+.-]*://[^\s?]*)\?[^\s\"')\]]*")
 _HEADER = re.compile(r"(?i)\b(authorization|x-amz-security-token|bearer|signature)(['\"]?\s*[:= ]\s*['\"]?)[^\s,'\"<]+")
@@ -17,6 +18,7 @@ _HEADER = re.compile(r"(?i)\b(authorization|x-amz-security-token|bearer|signatur
 _CONTAINERS = ("abfs://", "abfss://", "az://", "adl://", "wasb://", "wasbs://")
 _HARMLESS = frozenset(
     {"region", "region_name", "endpoint", "endpoint_url", "engine", "protocol", "target_protocol", "account_name"}
+    | {"profile", "project"}
 )
 
 
@@ -43,7 +45,7 @@ def secrets_of(options: Mapping[str, object]) -> tuple[str, ...]:
             pending += [inner for name, inner in value.items() if name not in _HARMLESS]
         elif isinstance(value, list | tuple):
             pending += value
-        elif isinstance(value, str) and len(value) >= 4 and "://" not in value:
+        elif isinstance(value, str) and len(value) >= 4 and _URL.match(value) is None:
             found.add(value)
     # A secret may contain another one.
     return tuple(sorted(found, key=len, reverse=True))

@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["RetryPolicy", "codes_of", "is_absent", "is_conflict", "is_missing_bucket", "is_present", "is_transient"]
+__all__ = [
+    "NEEDS_BUCKET",
+    "RetryPolicy",
+    "chain_of",
+    "codes_of",
+    "is_absent",
+    "is_conflict",
+    "is_missing_bucket",
+    "is_present",
+    "is_transient",
+]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# Operations that need no object: «not found» can only be about the bucket.
+NEEDS_BUCKET = frozenset({"write", "create", "list"})
 
 _TRANSIENT_CODES = frozenset(
     {"408", "425", "429", "500", "502", "503", "504", "InternalError", "InternalServerError", "OperationAborted"}
@@ -44,12 +57,23 @@ _TRANSIENT_NAMES = frozenset(
 )
 
 
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error`, what caused it, what caused that, and so on."""
+    link: BaseException | None = error
+    # A bound, because chains can be circular.
+    for _ in range(10):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__
+
+
 def codes_of(error: BaseException) -> Iterator[str]:
     """Yield the error codes and status numbers that servers gave, along the chain of causes.
 
     The class of an exception is not to be trusted: s3fs, for example, reports a failed condition as ``EINVAL``.
     """
-    for link in _chain(error):
+    for link in chain_of(error):
         response = getattr(link, "response", None)
         if isinstance(response, dict):
             yield str(response.get("Error", {}).get("Code", ""))
@@ -92,7 +116,7 @@ def is_transient(error: BaseException) -> bool:
     codes = {code for code in codes_of(error) if code}
     if codes:
         return not _TRANSIENT_CODES.isdisjoint(codes)
-    for link in _chain(error):
+    for link in chain_of(error):
         if isinstance(link, TimeoutError | ConnectionError) or type(link).__name__ in _TRANSIENT_NAMES:
             return True
         if isinstance(link, OSError) and link.errno in _TRANSIENT_ERRNO:
@@ -146,13 +170,3 @@ class RetryPolicy:
                 logger.debug("trying again after %s", type(error).__name__)
             self.sleep(random.uniform(0, pause))
             pause = min(self.longest, pause * 2)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    # Only explicit causes and what was being handled; a bound, because chains can be circular.
-    for _ in range(10):
-        if link is None:
-            return
-        yield link
-        link = link.__cause__ or link.__context__

@@ -14,11 +14,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from hangarlake.errors import StorageError
 from hangarlake.storage.base import ObjectStore
-from hangarlake.storage.cloud import PROTOCOLS, split_bucket_url, translate
+from hangarlake.storage.cloud import PROTOCOLS, for_fsspec, split_bucket_url, translate
 from hangarlake.storage.fsspec_store import FsspecStore
 from hangarlake.storage.local import LocalStore
 from hangarlake.storage.memory import MemoryStore
-from hangarlake.storage.obstore_store import ObstoreStore, for_fsspec
+from hangarlake.storage.obstore_store import ObstoreStore
 from hangarlake.storage.redact import redact_url
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def open_store(
         raise StorageError("The URL is empty. Give a path or a URL such as s3://bucket/path.")
     match = _PROTOCOL.match(url)
     if match is None:
-        return _open_local(os.fspath(Path(url).expanduser()), url, create)
+        return _open_local(_expanded(url), url, create)
     protocol = match[1].lower()
     if "::" in url:
         return FsspecStore(url, options)
@@ -116,7 +116,14 @@ def _file_path(url: str, rest: str) -> str:
     # fsspec also takes file://relative/path.
     if not rest:
         raise StorageError(f"{url} has no path. Write file:///PATH.")
-    return os.fspath(Path(rest).expanduser())
+    return _expanded(rest)
+
+
+def _expanded(path: str) -> str:
+    try:
+        return os.fspath(Path(path).expanduser())
+    except RuntimeError as error:
+        raise StorageError(f"{path} is in the home folder of nobody known here. Write the path in full.") from error
 
 
 def _open_filesystem(filesystem: Any, path: str, create: bool) -> ObjectStore:

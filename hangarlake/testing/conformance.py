@@ -159,6 +159,15 @@ class StoreConformance:
         with pytest.raises(ObjectTruncatedError):
             store.get_ranges([ByteRange("a", 0, 1)] * 5 + [ByteRange("a", start, length)])
 
+    @pytest.mark.parametrize(
+        ("start", "length"), [(0, 1 << 45), (1 << 45, 1), (1 << 63, 1), ((1 << 64) - 1, (1 << 64) - 1)]
+    )
+    def test_a_range_that_no_object_has_is_an_error(self, store: ObjectStore, start: int, length: int) -> None:
+        store.put("a", b"abc")
+        with pytest.raises(ObjectTruncatedError):
+            store.get_range("a", start, length)
+        assert store.get_range("a", 0, 3) == b"abc"
+
     def test_negative_ranges_are_an_error(self, store: ObjectStore) -> None:
         store.put("a", b"abc")
         for start, length in ((-1, 1), (0, -1)):

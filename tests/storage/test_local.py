@@ -150,6 +150,42 @@ def test_folders_removed_by_another_process_are_made_again(tmp_path: Path) -> No
     assert theirs.get("a/b/c") == b"2"
 
 
+def test_folders_above_removed_by_another_process_are_made_again(tmp_path: Path) -> None:
+    mine, theirs = LocalStore(tmp_path), LocalStore(tmp_path)
+    mine.put("a/b/c", b"1")
+    theirs.delete(["a/b/c"])
+    assert mine.put_new("a/d/e", b"2")
+    assert theirs.get("a/d/e") == b"2"
+
+
+def test_an_object_deleted_as_soon_as_it_is_there_was_written(
+    local_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_lose(source: str, target: str) -> None:
+        link(source, target)
+        local_store.delete(["a/b"])
+
+    monkeypatch.setattr(os, "link", link_and_lose)
+    assert local_store.put_new("a/b", b"1") is True
+    assert not local_store.exists("a/b")
+
+
+def test_a_file_that_cannot_be_looked_at_ends_a_listing(
+    local_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Locked:
+        name = "a"
+
+        def stat(self) -> os.stat_result:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(local_store, "_entries", lambda *_: [("a", Locked())])
+    with pytest.raises(StorageError, match=r"Cannot list a in .*: Permission denied"):
+        list(local_store.list(""))
+
+
 def test_open_files_are_bounded_and_closed(local_store: LocalStore) -> None:
     fds = Path("/proc/self/fd")
     if not fds.exists():

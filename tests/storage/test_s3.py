@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
-from hangarlake.errors import ObjectNotFoundError, StorageError, UnsafeStoreError
+from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError, UnsafeStoreError
 from hangarlake.storage import (
     ByteRange,
     FsspecStore,
@@ -180,6 +181,38 @@ def test_a_server_that_ignores_ranges(engine: str) -> None:
         assert [bytes(data) for data in store.get_ranges(ranges)] == [b"234", b"9"]
         with pytest.raises(StorageError, match="ends early"):
             store.get_range("a", 8, 5)
+
+
+def test_of_a_server_that_ignores_ranges_no_more_is_kept_than_was_asked_for() -> None:
+    data = os.urandom(25 << 20)  # several parts of the stream
+    with S3Stub(ignore_ranges=True) as stub:
+        store = _open(stub, "obstore")
+        stub.objects["bucket/repo/a"] = data
+        for start, length in (
+            (0, 1),
+            (10 << 20, 1),
+            ((10 << 20) - 5, 10),
+            (5, 21 << 20),
+            (len(data) - 3, 3),
+            (0, len(data)),
+        ):
+            found = store.get_range("a", start, length)
+            assert found == data[start : start + length]
+        for start, length in ((len(data) - 3, 4), (len(data), 1), (99 << 20, 5)):
+            with pytest.raises(ObjectTruncatedError):
+                store.get_range("a", start, length)
+        with pytest.raises(ObjectNotFoundError):
+            store.get_range("absent", 0, 1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_cannot_be_written_because_there_is_no_bucket_is_not_a_missing_object(stub: S3Stub, engine: str) -> None:
+    store = _open(stub, engine)
+    for call in (lambda: store.put("a", b"1"), lambda: store.put_new("a", b"1")):
+        stub.refuse.append(404)
+        with pytest.raises(StorageError, match=r"s3://bucket/repo: there is no such bucket\. Create it") as caught:
+            call()
+        assert not isinstance(caught.value, ObjectNotFoundError)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

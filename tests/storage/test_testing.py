@@ -20,7 +20,7 @@ from hangarlake.storage import (
     probe_create_if_absent,
     put_all,
 )
-from hangarlake.testing import CountingStore, Fault, FaultyStore, Request, StoreConformance
+from hangarlake.testing import CountingStore, Fault, FaultyStore, Request, StoreConformance, WrappingStore
 
 
 class TestCountingConformance(StoreConformance):
@@ -29,6 +29,12 @@ class TestCountingConformance(StoreConformance):
     @pytest.fixture
     def store(self) -> ObjectStore:
         return CountingStore(MemoryStore())
+
+
+class TestWrappingConformance(StoreConformance):
+    @pytest.fixture
+    def store(self, local_store: LocalStore) -> ObjectStore:
+        return WrappingStore(local_store)
 
 
 class TestFaultyConformance(StoreConformance):
@@ -131,6 +137,27 @@ def test_another_writer_comes_in_between(memory_store: MemoryStore) -> None:
     assert memory_store.get("a") == b"theirs"
 
 
+@pytest.mark.parametrize("op", ["list", "list_prefixes", "exists", "delete"])
+def test_any_answer_can_be_lost(memory_store: MemoryStore, op: str) -> None:
+    store = FaultyStore(memory_store, [Fault("lost-answer", op=op)])
+    calls = {
+        "list": lambda: list(store.list("")),
+        "list_prefixes": lambda: store.list_prefixes(""),
+        "exists": lambda: store.exists("a"),
+        "delete": lambda: store.delete(["a"]),
+    }
+    with pytest.raises(StorageError, match="injected"):
+        calls[op]()
+    calls[op]()
+
+
+def test_counting_knows_bytes_from_elements(memory_store: MemoryStore) -> None:
+    store = CountingStore(memory_store)
+    store.put("a", memory_view := memoryview(b"12345678").cast("I"))
+    assert len(memory_view) == 2
+    assert store.bytes_written == 8
+
+
 def test_put_all_ends_every_write_and_raises_the_first_error(memory_store: MemoryStore) -> None:
     errors = [StorageError("first"), StorageError("second")]
     store = FaultyStore(
@@ -148,6 +175,24 @@ def test_map_io_keeps_order_and_does_not_wait_for_itself() -> None:
 
     assert map_io(outer, range(100)) == [[number * 10 + inner for inner in range(3)] for number in range(100)]
     assert io_pool().submit(map_io, outer, range(4)).result(30) == [outer(number) for number in range(4)]
+
+
+def test_an_interruption_does_not_wait_for_what_has_not_begun() -> None:
+    go, begun = threading.Event(), []
+
+    def work(number: int) -> None:
+        if number == 0:
+            raise KeyboardInterrupt
+        begun.append(number)
+        go.wait(30)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            map_io(work, range(500))
+    finally:
+        go.set()
+    io_pool().submit(int).result(30)
+    assert len(begun) < 400
 
 
 def test_map_io_runs_at_once() -> None:
@@ -186,6 +231,17 @@ class _Conditional(MemoryStore):
 def test_the_aids_need_no_pytest() -> None:
     code = "import sys; sys.modules['pytest'] = None; import hangarlake.testing; hangarlake.testing.FaultyStore"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_engine_takes_what_is_no_key_or_no_folder(any_store: ObjectStore) -> None:
+    any_store.put("refs/tags/a", b"1")
+    for key in ("../a", "/a", "a b"):
+        for call in (any_store.get, any_store.exists, lambda key: any_store.delete([key])):
+            with pytest.raises(StorageError, match="is not an object key"):
+                call(key)
+    for prefix in ("refs", "refs/tags", "refs/../tags/"):
+        with pytest.raises(StorageError):
+            any_store.list_prefixes(prefix)
 
 
 def test_work_after_a_fork_has_threads_of_its_own(any_store: ObjectStore) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from hangarlake.errors import StorageError
-from hangarlake.storage import FsspecStore, LocalStore, MemoryStore, ObstoreStore, open_store, redact_url
+from hangarlake.storage import FsspecStore, LocalStore, MemoryStore, ObstoreStore, cloud, open_store, redact_url
 from hangarlake.storage.cloud import translate
+from hangarlake.storage.redact import redact_text, secrets_of
+from hangarlake.testing.servers import S3Stub
 
 
 def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,3 +166,46 @@ def test_credentials_are_not_part_of_what_is_shown() -> None:
     store = open_store("s3://bucket/x", {"key": "AKIA", "secret": "hidden", "region": "r", "endpoint_url": "http://x"})
     assert isinstance(store, ObstoreStore)
     assert "hidden" not in repr(store) + str(store) + repr(store._target)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"client_kwargs": {"verify": "/etc/ca.pem"}}, {"config_kwargs": {"signature_version": "s3"}}],
+)
+def test_what_obstore_cannot_do_is_left_to_fsspec(options: dict[str, Any]) -> None:
+    assert translate("s3://bucket", {"key": "k", "secret": "s", "region": "r", **options}) is None
+
+
+def test_the_home_of_nobody_is_no_place() -> None:
+    with pytest.raises(StorageError, match="~nobody-of-this-name/r is in the home folder of nobody"):
+        open_store("~nobody-of-this-name/r")
+
+
+class RegionStub(S3Stub):
+    """Says where a bucket is, in an answer that sends elsewhere."""
+
+    def _handle(self, seen: Any, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        return 301, {"x-amz-bucket-region": "eu-west-1", "Location": "http://127.0.0.1:1/"}, b"elsewhere"
+
+
+def test_the_region_of_a_bucket_is_found_and_only_an_answer_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"key": "k", "secret": "s"}
+    with RegionStub() as stub:
+        monkeypatch.setattr(cloud, "_AWS", stub.endpoint)
+        stub.refuse.append(503)
+        found = [translate("s3://bucket-somewhere", keys) for _ in range(3)]
+        assert [target.config["region"] for target in found if target] == ["us-east-1", "eu-west-1", "eu-west-1"]
+        assert [seen.path for seen in stub.seen] == ["bucket-somewhere"] * 2
+
+
+def test_a_bucket_of_an_impossible_name_is_not_found_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RegionStub() as stub:
+        monkeypatch.setattr(cloud, "_AWS", stub.endpoint)
+        target = translate("s3://my bucket\n/x", {"key": "k", "secret": "s"})
+        assert target is not None
+        assert target.bucket == "my bucket\n"
+
+
+def test_secrets_with_addresses_inside_are_hidden() -> None:
+    secret = "AccountKey=abc;BlobEndpoint=https://host/"
+    assert redact_text(f"cannot use {secret}", secrets_of({"connection_string": secret})) == "cannot use ***"
