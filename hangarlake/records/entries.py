@@ -222,7 +222,7 @@ class Entries:
         return ones
 
     def compact(self, *, dedupe: bool = False) -> Entries:
-        """Drop rows of the chunk table that no entry uses; with `dedupe` also rows that repeat a chunk."""
+        """Drop rows of the chunk table that no entry uses; with `dedupe` also rows that repeat a chunk in the same encoding."""
         if not len(self):
             return replace(self, table=ChunkTable.empty(), rows=np.empty(0, np.uint32))
         if self.table.has_grids:
@@ -234,9 +234,11 @@ class Entries:
             table = table.take(used)
             rows = inverse
         if dedupe and _repeats(table.digests):
-            _, first, back = np.unique(
-                np.ascontiguousarray(table.digests).view("S20").reshape(-1), return_index=True, return_inverse=True
+            # The same bytes under two encodings are two chunks: what was compressed once, and stored as it is another time.
+            identity = np.concatenate(
+                [table.digests, table.encoding.astype("<u4").view(np.uint8).reshape(-1, 4)], axis=1
             )
+            _, first, back = np.unique(identity.view("S24").reshape(-1), return_index=True, return_inverse=True)
             order = np.argsort(first)
             rank = np.empty(len(order), np.uint32)
             rank[order] = np.arange(len(order), dtype=np.uint32)
