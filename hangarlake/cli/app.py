@@ -7,18 +7,19 @@ when whoever read the output has gone.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command
 
 from hangarlake.cli import arrays, columns, diffing, exchange, history, merging, refs, repositories, transfers
+from hangarlake.cli.commands import Group, PipeClosedError
 from hangarlake.cli.failures import Failure, describe, status_of
 from hangarlake.cli.invocation import Invocation
 
@@ -27,33 +28,14 @@ __all__ = ["app", "main"]
 _PROGRAM = "hangarlake"
 _PIPE_CLOSED = 141
 # Options that stand before the command; people type them behind it.
-_GLOBAL_OPTIONS = frozenset({"-r", "--repo", "--option", "--debug"})
+_GLOBAL_OPTIONS = frozenset({"-r", "--repo", "--option", "--allow-unsafe-store", "--debug"})
 # Each adds its commands; they appear in the help in this order.
 _COMMAND_MODULES = (repositories, history, diffing, merging, refs, columns, arrays, exchange, transfers)
 
 
-class _PipeClosedError(Exception):
-    """Whoever read our output has gone."""
-
-
-class _Commands(TyperGroup):
-    """The group of all commands."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command; a closed pipe is reported before typer turns it into a failure of its own kind."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise _PipeClosedError from error
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is click's
-        """Return the names in the order in which they were added."""
-        return list(self.commands)
-
-
 app = typer.Typer(
     name=_PROGRAM,
-    cls=_Commands,
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -88,6 +70,12 @@ def _options(
             help="A storage option, as fsspec takes it; repeatable. Else $HANGARLAKE_OPTIONS, as JSON.",
         ),
     ] = None,
+    unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsafe-store", help="Write to a store without «create if absent»; for a single writer only."
+        ),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
     version: Annotated[  # noqa: ARG001  # its callback does it
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
@@ -96,6 +84,7 @@ def _options(
     """Git for array data, on any bucket, with no server."""
     invocation: Invocation = ctx.obj
     invocation.debug = debug
+    invocation.allow_unsafe_store = unsafe
     invocation.configure(repo, option or [])
 
 
@@ -113,10 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     invocation = Invocation()
     args = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        # Names and messages may hold characters that the terminal's encoding lacks; that must not end the program.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     try:
         with warnings.catch_warnings():
             # Those of libraries are for who writes programs; asking Python for them (-W, PYTHONWARNINGS) still shows them.
@@ -124,13 +110,30 @@ def main(argv: Sequence[str] | None = None) -> int:
                 warnings.simplefilter("ignore")
             result = get_command(app).main(args=args, prog_name=_PROGRAM, standalone_mode=False, obj=invocation)
         sys.stdout.flush()
-    except (_PipeClosedError, BrokenPipeError):
-        return _leave_pipe()
-    except OSError as error:
-        return _leave_pipe() if error.errno == errno.EPIPE else _report(error, invocation)
     except BaseException as error:
-        return _report(error, invocation)
+        return _leave_pipe() if _is_closed_pipe(error) else _report(error, invocation)
     return result if isinstance(result, int) else 0
+
+
+def _prepare_streams() -> None:
+    """Make standard output and error take whatever is printed."""
+    # A process may be started without them (`>&-`).
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        # Names and messages may hold characters that the terminal's encoding lacks; that must not end the program.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_closed_pipe(error: BaseException | None) -> bool:
+    """Tell whether the cause is that whoever read our output has gone."""
+    while error is not None:
+        if isinstance(error, PipeClosedError) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            return True
+        # Where typer prints the help itself, it (or rich) turns a closed pipe into an exit with status 1.
+        error = error.__context__ if isinstance(error, SystemExit) else None
+    return False
 
 
 def _report(error: BaseException, invocation: Invocation) -> int:

@@ -40,7 +40,7 @@ def print_changes(diff: Diff) -> None:
 
 def _regions(diff: Diff) -> Iterator[str]:
     """Yield which regions of arrays changed, a few of each."""
-    from hangarlake.cli.arrays import region_text
+    from hangarlake.cli.hierarchy import region_text
 
     for name, change in diff.arrays.items():
         if change.state not in ("modified", "renamed") or not any(change.counts):

@@ -9,27 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hangarlake.cli.commands import add_group
 from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.output import DryRun, Json, Yes, confirm, note_writer, print_json, print_table, say, size, text_of
+from hangarlake.cli.options import Branch, DryRun, Json, RevOption, Staged, Yes
+from hangarlake.cli.output import confirm, note_writer, print_json, print_table, say, size, text_of
 
 if TYPE_CHECKING:
     from hangarlake.checkout import Checkout
     from hangarlake.columns.column import Column
     from hangarlake.staged import StagedCheckout
-    from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["register"]
-
-_PANEL = "Data"
-
-Branch = Annotated[
-    str | None, typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False)
-]
-Rev = Annotated[
-    str | None, typer.Option("--rev", help="Branch, tag or commit; the default branch if left out.", show_default=False)
-]
-Staged = Annotated[bool, typer.Option("--staged", help="With what is staged on the branch.")]
 
 
 class Kind(StrEnum):
@@ -43,13 +34,8 @@ class Kind(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(no_args_is_help=True, help="List, add, rename and remove columns.")
-    group.command("add")(add)
-    group.command("ls")(ls)
-    group.command("info")(info)
-    group.command("rename")(rename)
-    group.command("remove")(remove)
-    app.add_typer(group, name="column", rich_help_panel=_PANEL)
+    about = "List, add, rename and remove columns."
+    add_group(app, "Data", "column", about, add=add, ls=ls, info=info, rename=rename, remove=remove)
 
 
 def add(
@@ -78,7 +64,7 @@ def add(
 ) -> None:
     """Stage a new column."""
     encoding = _encoding(compressor, level)
-    with _writer(ctx, branch) as writer:
+    with invocation_of(ctx).writer(branch) as writer:
         if kind is Kind.NDARRAY:
             if dtype is None or shape is None:
                 raise UsageFailure("a column of arrays needs --dtype and --shape (or --kind str, bytes or json)")
@@ -103,7 +89,7 @@ def add(
 
 
 def ls(
-    ctx: typer.Context, rev: Rev = None, branch: Branch = None, staged: Staged = False, as_json: Json = False
+    ctx: typer.Context, rev: RevOption = None, branch: Branch = None, staged: Staged = False, as_json: Json = False
 ) -> None:
     """List the columns of a revision."""
     with _view(ctx, rev, branch, staged) as view:
@@ -131,7 +117,7 @@ def ls(
 def info(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the column.", show_default=False)],
-    rev: Rev = None,
+    rev: RevOption = None,
     branch: Branch = None,
     staged: Staged = False,
     as_json: Json = False,
@@ -156,7 +142,7 @@ def rename(
     branch: Branch = None,
 ) -> None:
     """Stage another name for a column."""
-    with _writer(ctx, branch) as writer:
+    with invocation_of(ctx).writer(branch) as writer:
         writer.rename(old, new)
     say(f"Staged: {old} becomes {new}.")
 
@@ -169,7 +155,7 @@ def remove(
     dry_run: DryRun = False,
 ) -> None:
     """Stage the removal of columns. Earlier commits keep them."""
-    with _writer(ctx, branch) as writer:
+    with invocation_of(ctx).writer(branch) as writer:
         # All are looked up before any is removed.
         counts = {name: len(writer.columns[name]) for name in names}
         listed = ", ".join(f"{name} ({text_of(count, 'sample')})" for name, count in counts.items())
@@ -180,13 +166,6 @@ def remove(
         for name in counts:
             writer.remove(name)
     say(f"Staged the removal of {listed}.")
-
-
-@contextmanager
-def _writer(ctx: typer.Context, branch: str | None) -> Iterator[WriteCheckout]:
-    repo = invocation_of(ctx).open()
-    with repo.checkout(branch or repo.default_branch, write=True) as writer:
-        yield writer
 
 
 @contextmanager

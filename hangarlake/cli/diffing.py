@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hangarlake.cli.commands import add_commands
 from hangarlake.cli.failures import Failure, UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.output import Json, note_writer, print_json, say
+from hangarlake.cli.options import Json
+from hangarlake.cli.output import note_writer, print_json, say
 
 if TYPE_CHECKING:
     from hangarlake import Diff, Repository
 
 __all__ = ["register"]
 
-_PANEL = "Changes and history"
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command(rich_help_panel=_PANEL)(diff)
+    add_commands(app, "Changes and history", diff)
 
 
 def diff(
@@ -76,7 +76,7 @@ def _compare(repo: Repository, base: str, other: str | None) -> Diff:
         return repo.diff(old, new)
     parted = repo.merge_base(old, new)
     if parted is None:
-        raise Failure(f"{old} and {new} have no common history; compare them with two dots", 3)
+        raise Failure(f"{old} and {new} have no common history; compare them with two dots")
     return repo.diff(parted, new)
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from hangarlake.cli.commands import add_commands
 from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
 from hangarlake.cli.keys import KEY_HELP, find_key, parse_key
-from hangarlake.cli.output import DryRun, Json, print_json, progress, say, size, text_of
+from hangarlake.cli.options import Branch, DryRun, Json, RevOption, SubKey
+from hangarlake.cli.output import print_json, progress, say, size, text_of
 
 if TYPE_CHECKING:
+    from hangarlake import Diff
     from hangarlake.columns.column import Column
     from hangarlake.formats import ImportResult
 
 __all__ = ["register"]
 
-_PANEL = "Data"
-FormatName = Annotated[
+FormatName: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--format", "-f", help="npy, npz, png, jpeg, tiff, text, json, bytes, or that of a plug-in.", show_default=False
@@ -29,8 +31,7 @@ FormatName = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("import", rich_help_panel=_PANEL)(import_files)
-    app.command("export", rich_help_panel=_PANEL)(export_files)
+    add_commands(app, "Data", import_=import_files, export=export_files)
 
 
 def import_files(
@@ -50,9 +51,7 @@ def import_files(
     key: Annotated[
         str | None, typer.Option(help="Key of the sample, for a single file. " + KEY_HELP, show_default=False)
     ] = None,
-    sub: Annotated[
-        str | None, typer.Option(help="Key within the sample, in a nested column.", show_default=False)
-    ] = None,
+    sub: SubKey = None,
     create: Annotated[
         bool, typer.Option("--create", help="Make the column if it is not there, for values like the first.")
     ] = False,
@@ -71,10 +70,7 @@ def import_files(
         typer.Option("--exported", help="The files come from `hangarlake export`: read their names as it wrote them."),
     ] = False,
     format: FormatName = None,
-    branch: Annotated[
-        str | None,
-        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
-    ] = None,
+    branch: Branch = None,
     as_json: Json = False,
 ) -> None:
     """Stage files as samples; all of them, or none if anything is wrong with one.
@@ -84,7 +80,6 @@ def import_files(
     """
     from hangarlake.formats import ImportOptions, find_files, format_named, import_columns, import_samples
 
-    invocation = invocation_of(ctx)
     _check_import(paths, column, key, sub)
     files, skipped = find_files(paths, format=format_named(format) if format else None)
     if column is None and (len(files) != 1 or not files[0].format.holds_many):
@@ -100,16 +95,20 @@ def import_files(
         nested=nested,
         variable_shape=variable_shape,
     )
-    repo = invocation.open()
-    with repo.checkout(branch or repo.default_branch, write=True) as writer, progress("Importing") as advance:
-        if column is None:
-            result = import_columns(writer, files[0], options, progress=advance)
-        else:
-            result = import_samples(writer, files, column, options, progress=advance)
+    with invocation_of(ctx).writer(branch) as writer:
+        before = writer.status()
+        with progress("Importing") as advance:
+            if column is None:
+                result = import_columns(writer, files[0], options, progress=advance)
+            else:
+                result = import_samples(writer, files, column, options, progress=advance)
+        after = writer.status()
+        changed = sum(_count_changed(before, after, name) for name in result.columns) - result.added
     if as_json:
-        print_json({**result.to_dict(), "files": len(files), "skipped": [str(path) for path in skipped]})
+        counts = {"changed": changed, "unchanged": result.samples - result.added - changed, "files": len(files)}
+        print_json({**result.to_dict(), **counts, "skipped": [str(path) for path in skipped]})
         return
-    _report_import(result, len(files), skipped)
+    _report_import(result, changed, len(files), skipped)
 
 
 def export_files(
@@ -122,10 +121,7 @@ def export_files(
     key: Annotated[
         list[str] | None, typer.Option(help="Only this sample; repeatable. " + KEY_HELP, show_default=False)
     ] = None,
-    rev: Annotated[
-        str | None,
-        typer.Option("--rev", help="Branch, tag or commit; the default branch if left out.", show_default=False),
-    ] = None,
+    rev: RevOption = None,
     format: FormatName = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
     dry_run: DryRun = False,
@@ -134,8 +130,10 @@ def export_files(
     """Write samples to files named after their keys.
 
     One column is written into FOLDER itself, several into a folder for each. Nothing is ever written outside FOLDER,
-    and no file is replaced without --force. What file systems do not allow in names is escaped;
-    `hangarlake import --exported` understands it.
+    and no file is replaced without --force.
+
+    `hangarlake import --exported` reads the files back to the same keys. For that, and for file systems, some
+    characters are escaped as in URLs: a file 12.png is the integer key 12, and the text "12" becomes %312.png (%31 is "1").
     """
     from hangarlake.formats import export_column, format_named
     from hangarlake.formats.names import quote_part
@@ -186,11 +184,33 @@ def _keys(column: Column, texts: list[str]) -> list[Any]:
     return keys if not column.nested else [(key, sub) for key in keys for sub in column[key]]
 
 
-def _report_import(result: ImportResult, files: int, skipped: list[Path]) -> None:
+def _count_changed(before: Diff, after: Diff, column: str) -> int:
+    """Count the samples of a column that two states of what is staged have differently."""
+    now = after.columns.get(column)
+    if column not in before.columns:
+        return sum(now.counts) if now is not None else 0
+    old, new = _staged(before, column), _staged(after, column)
+    return sum(old.get(key) != new.get(key) for key in old.keys() | new.keys())
+
+
+def _staged(diff: Diff, column: str) -> dict[Any, tuple[str | None]]:
+    change = diff.columns.get(column)
+    entries = change.entries() if change is not None else ()
+    return {entry.key: (entry.new.digest if entry.new is not None else None,) for entry in entries}
+
+
+def _report_import(result: ImportResult, changed: int, files: int, skipped: list[Path]) -> None:
     into = ", ".join(name + (" (new)" if name in result.created else "") for name in result.columns)
-    replaced = result.samples - result.added
-    note = f", {replaced:,} of them in place of others" if replaced else ""
-    say(f"Staged {text_of(result.samples, 'sample')} from {text_of(files, 'file')} into {into}{note}.")
+    what = f"{text_of(result.samples, 'sample')} from {text_of(files, 'file')}"
+    staged = result.added + changed
+    counts = [(result.added, "added"), (changed, "changed"), (result.samples - staged, "unchanged")]
+    note = ", ".join(f"{count:,} {state}" for count, state in counts if count)
+    if result.samples and not staged:
+        say(f"Nothing to stage: {into} has {what} already, with the same values.")
+    elif result.added == result.samples:
+        say(f"Staged {what} into {into}.")
+    else:
+        say(f"Staged {what} into {into}: {note}.")
     if skipped:
         shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
         say(f"Skipped {text_of(len(skipped), 'file')} of no known format: {shown}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hangarlake import errors
 
-__all__ = ["CONFLICT", "FAILED", "USAGE", "Failure", "UsageFailure", "describe", "status_of"]
+__all__ = ["CONFLICT", "FAILED", "USAGE", "Failure", "UsageFailure", "describe", "refusals", "status_of"]
 
 CONFLICT = 1
 USAGE = 2
@@ -20,6 +22,25 @@ _ANSWERS = (
     errors.NothingToCommitError,
     errors.PushRejectedError,
 )
+
+# The library's messages say what to do in Python. Here it is a command or an option.
+_REMEDIES = tuple(
+    (re.compile(pattern), remedy)
+    for pattern, remedy in (
+        (r"\b(force|rebase|variable_shape|allow_empty|allow_unsafe_store)=True", lambda found: _option(found[1])),
+        (r"Repository\.create\(url\) or `hangarlake init`", "`hangarlake init`"),
+        (r"repo\.remotes\.add\('([^']*)', url\)", r"`hangarlake remote add \1 URL`"),
+        (r"repo\.fetch_data(\([^)]*\) or `hangarlake fetch-data`)?", "`hangarlake fetch-data`"),
+        (r"repo\.pull\(\)", "`hangarlake pull`"),
+        (r"with reset_branch\b", "with `hangarlake reset`"),
+        (r"with delete_tag\b", "with `hangarlake tag --delete`"),
+        (r"create_branch\(name, at='([^']*)'\)", r"`hangarlake branch NAME \1`"),
+    )
+)
+
+
+def _option(parameter: str) -> str:
+    return "--" + parameter.replace("_", "-")
 
 
 class Failure(Exception):
@@ -35,6 +56,17 @@ class UsageFailure(Failure):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, USAGE)
+
+
+@contextmanager
+def refusals(status: int = USAGE) -> Iterator[None]:
+    """Report what the library refuses by a plain ``ValueError`` as what it is: no fault of the program. By default wrong usage."""
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is ValueError:
+            raise Failure(_in_terms_of_commands(str(error)), status) from error
+        raise
 
 
 def status_of(error: BaseException) -> int:
@@ -65,11 +97,23 @@ def describe(error: BaseException) -> str:
         text = str(error.format_message())
         if type(error).__name__ == "NoArgsIsHelpError":
             return text
-    elif isinstance(error, errors.HangarlakeError | Failure | OSError | ImportError):
+    elif isinstance(error, errors.HangarlakeError):
+        text = _in_terms_of_commands(str(error)) or type(error).__name__
+    elif isinstance(error, OSError) and error.strerror:
+        # Without the «[Errno 2]», which tells nobody anything.
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        text = ": ".join([" and ".join(names), error.strerror] if names else [error.strerror])
+    elif isinstance(error, Failure | OSError | ImportError):
         text = str(error) or type(error).__name__
     else:
         text = f"{type(error).__name__}: {error}"
     return one_line(text)
+
+
+def _in_terms_of_commands(text: str) -> str:
+    for pattern, remedy in _REMEDIES:
+        text = pattern.sub(remedy, text)
+    return text
 
 
 def one_line(text: str) -> str:

@@ -6,34 +6,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hangarlake.cli.commands import add_commands
 from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
 from hangarlake.cli.keys import KEY_HELP, find_key, find_sub_key, parse_key
-from hangarlake.cli.output import Json, moment, plain, print_json, print_table, say
+from hangarlake.cli.options import Author, Branch, Json, Rev, SubKey
+from hangarlake.cli.output import moment, plain, print_json, print_table, say, short, subject
 
 if TYPE_CHECKING:
     from hangarlake import Commit, Repository
 
 __all__ = ["register"]
 
-_PANEL = "Changes and history"
-_SHORT = 12
 # Colours of the lines of a drawing, from left to right.
 _LANES = ("red", "green", "yellow", "blue", "magenta", "cyan")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (status, commit, log, show, reflog):
-        app.command(rich_help_panel=_PANEL)(command)
+    add_commands(app, "Changes and history", status, commit, log, show, reflog)
 
 
 def status(
     ctx: typer.Context,
-    branch: Annotated[
-        str | None,
-        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
-    ] = None,
+    branch: Branch = None,
     as_json: Json = False,
 ) -> None:
     """Show what is staged and not committed."""
@@ -46,7 +42,7 @@ def status(
         if as_json:
             print_json({"branch": name, "commit": head.id, "writer": view.writer, "staged": staged.to_dict()})
             return
-        say(f"On branch {name}, at {head.id[:_SHORT]} ({_subject(head)})")
+        say(f"On branch {name}, at {short(head.id)} ({subject(head)})")
         if view.writer is not None:
             say(f"Process {view.writer} is writing to it; what it has not flushed is not shown.")
         if not staged:
@@ -59,13 +55,8 @@ def status(
 def commit(
     ctx: typer.Context,
     message: Annotated[str, typer.Option("--message", "-m", help="What changed, and why.")],
-    branch: Annotated[
-        str | None,
-        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
-    ] = None,
-    author: Annotated[
-        str | None, typer.Option(help='"Name <mail>"; else $HANGARLAKE_AUTHOR, else what git says.', show_default=False)
-    ] = None,
+    branch: Branch = None,
+    author: Author = None,
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Commit even if nothing is staged.")] = False,
     rebase: Annotated[
         bool, typer.Option("--rebase/--no-rebase", help="If the branch has moved on, put the changes on top of it.")
@@ -80,7 +71,7 @@ def commit(
     if as_json:
         print_json(made.to_dict())
     else:
-        say(f"[{name} {made.id[:_SHORT]}] {_subject(made)}")
+        say(f"[{name} {short(made.id)}] {subject(made)}")
 
 
 def log(
@@ -124,7 +115,7 @@ def log(
     for number, each in enumerate(commits):
         if oneline:
             # Flushed line by line, so that `| head` ends a long walk early.
-            print(f"{each.id[:_SHORT]} {plain(_subject(each))}", flush=True)
+            print(f"{short(each.id)} {plain(subject(each))}", flush=True)
         else:
             if number:
                 print()
@@ -148,30 +139,26 @@ def _print_graph(repo: Repository, rev: str | None, limit: int | None) -> None:
         for place, mark in enumerate(row):
             line.append(mark, "bold" if mark == "*" else _LANES[place // 2 % len(_LANES)])
         if each is not None:
-            line.append(f" {each.id[:_SHORT]}", "yellow")
+            line.append(f" {short(each.id)}", "yellow")
             if each.id in names:
                 line.append(plain(f" ({', '.join(names[each.id])})"), "green")
-            line.append(plain(f" {_subject(each)}"))
+            line.append(plain(f" {subject(each)}"))
         out.print(line)
 
 
 def show(
     ctx: typer.Context,
-    rev: Annotated[
-        str | None, typer.Argument(help="Branch, tag or commit; the default branch if left out.", show_default=False)
-    ] = None,
+    rev: Rev = None,
     column: Annotated[
         str | None, typer.Option("--column", "-c", help="Show a sample of this column instead.", show_default=False)
     ] = None,
     key: Annotated[str | None, typer.Option(help="Which sample. " + KEY_HELP, show_default=False)] = None,
-    sub: Annotated[
-        str | None, typer.Option(help="Key within the sample, in a nested column.", show_default=False)
-    ] = None,
+    sub: SubKey = None,
     as_json: Json = False,
 ) -> None:
     """Show a commit and what it changed, or one sample."""
-    from hangarlake.cli.arrays import hierarchy_lines
     from hangarlake.cli.changes import print_changes
+    from hangarlake.cli.hierarchy import hierarchy_lines
 
     if (column is None) != (key is None) or (sub is not None and key is None):
         raise UsageFailure("to see a sample give --column and --key (and --sub in a nested column)")
@@ -218,7 +205,7 @@ def reflog(
         [
             (
                 entry.seq,
-                (entry.commit or "deleted")[:_SHORT],
+                "deleted" if entry.commit is None else short(entry.commit),
                 entry.operation,
                 moment(entry.time),
                 entry.author,
@@ -230,14 +217,10 @@ def reflog(
     )
 
 
-def _subject(commit: Commit) -> str:
-    return commit.message.partition("\n")[0]
-
-
 def _print_commit(commit: Commit) -> None:
     say(f"commit {commit.id}", style="yellow")
     if len(commit.parents) > 1:
-        say(f"Merge:  {' '.join(parent[:_SHORT] for parent in commit.parents)}")
+        say(f"Merge:  {' '.join(short(parent) for parent in commit.parents)}")
     say(f"Author: {commit.author}")
     say(f"Date:   {moment(commit.time)}")
     say("")

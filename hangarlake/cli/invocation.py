@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hangarlake.cli.failures import UsageFailure
+from hangarlake.cli.failures import UsageFailure, refusals
 
 if TYPE_CHECKING:
-    from hangarlake import Repository
+    from hangarlake import Repository, WriteCheckout
 
 __all__ = ["CONFIG_NAME", "Invocation", "invocation_of", "is_local", "parse_options"]
 
@@ -38,10 +38,13 @@ class Invocation:
         What ``-r`` said.
     options : dict
         Storage options; never shown.
+    allow_unsafe_store : bool
+        Whether a store without «create if absent» will do.
     """
 
     def __init__(self) -> None:
         self.debug = False
+        self.allow_unsafe_store = False
         self.explicit_url: str | None = None
         self.options: dict[str, Any] = {}
 
@@ -72,7 +75,20 @@ class Invocation:
         """Open the repository."""
         from hangarlake import Repository
 
-        return Repository.open(self.url(), storage_options=self.storage_options(), author=author)
+        with refusals():
+            return Repository.open(
+                self.url(),
+                storage_options=self.storage_options(),
+                author=author,
+                allow_unsafe_store=self.allow_unsafe_store,
+            )
+
+    @contextmanager
+    def writer(self, branch: str | None) -> Iterator[WriteCheckout]:
+        """Open the writer of a branch, by default of the default branch. What is staged is kept at the end."""
+        repo = self.open()
+        with repo.checkout(branch or repo.default_branch, write=True) as writer:
+            yield writer
 
     def redact(self, text: str) -> str:
         """Take out of a text what nobody is to read: secret options, and user names and passwords in URLs."""
@@ -120,20 +136,21 @@ def _value(text: str) -> Any:
 
 
 def _options_of_environment() -> dict[str, Any]:
-    text = os.environ.get(_OPTIONS_VARIABLE)
-    if not text:
+    if not os.environ.get(_OPTIONS_VARIABLE):
         return {}
+    from hangarlake.errors import StorageError
+    from hangarlake.transfer.config import options_of_environment
+
     try:
-        options = json.loads(text)
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
-        raise UsageFailure(f'{_OPTIONS_VARIABLE} has to be a JSON object, like {{"anon": true}}')
-    return options
+        return options_of_environment(_OPTIONS_VARIABLE)
+    except StorageError as error:
+        raise UsageFailure(str(error)) from error
 
 
 def _url_of_config(folder: Path) -> str | None:
     """Look for the file that names the repository, in a folder and those above it."""
+    import tomllib
+
     for place in (folder, *folder.parents):
         path = place / CONFIG_NAME
         if not path.is_file():
@@ -145,5 +162,5 @@ def _url_of_config(folder: Path) -> str | None:
         if not isinstance(url, str) or not url:
             raise UsageFailure(f'{path} names no repository; it needs a line like url = "s3://bucket/path"')
         # A relative path is meant from where the file lies, not from where the command runs.
-        return str(place / url) if is_local(url) else url
+        return str(place / Path(url).expanduser()) if is_local(url) else url
     return None

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from hangarlake.cli.failures import CONFLICT, Failure, UsageFailure
+from hangarlake.cli.commands import add_commands
+from hangarlake.cli.failures import CONFLICT, Failure, UsageFailure, refusals
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.output import Json, print_json, print_table, say
+from hangarlake.cli.options import Branch, Json
+from hangarlake.cli.output import print_json, print_table, say, short, subject, text_of
 
 if TYPE_CHECKING:
     from hangarlake import Commit, Conflict, Repository
 
 __all__ = ["register"]
 
-_PANEL = "Changes and history"
-_SHORT = 12
-
-Branch = Annotated[
-    str | None, typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False)
+Message: TypeAlias = Annotated[
+    str | None, typer.Option("--message", "-m", help="The commit's message.", show_default=False)
 ]
-Message = Annotated[str | None, typer.Option("--message", "-m", help="The commit's message.", show_default=False)]
-Ours = Annotated[bool, typer.Option("--ours", help="Where both changed the same, take what the branch has.")]
-Theirs = Annotated[bool, typer.Option("--theirs", help="Where both changed the same, take what comes in.")]
-Mainline = Annotated[
+Ours: TypeAlias = Annotated[bool, typer.Option("--ours", help="Where both changed the same, take what the branch has.")]
+Theirs: TypeAlias = Annotated[bool, typer.Option("--theirs", help="Where both changed the same, take what comes in.")]
+Mainline: TypeAlias = Annotated[
     int | None,
     typer.Option("--mainline", min=1, help="Of a merge: the change relative to this parent.", show_default=False),
 ]
@@ -41,9 +40,7 @@ class Granularity(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command(rich_help_panel=_PANEL)(merge)
-    app.command(rich_help_panel=_PANEL)(revert)
-    app.command("cherry-pick", rich_help_panel=_PANEL)(cherry_pick)
+    add_commands(app, "Changes and history", merge, revert, cherry_pick)
 
 
 def merge(
@@ -105,15 +102,11 @@ def revert(
     as_json: Json = False,
 ) -> None:
     """Undo what a commit changed, by a new commit. Exit status 1 if later commits changed the same, or there is nothing to undo."""
-    repo = invocation_of(ctx).open()
     resolve = _resolution(ours=ours, theirs=theirs)
+    repo = invocation_of(ctx).open()
     name = branch or repo.default_branch
-    before = repo.resolve(name)
-    made = _attempt(lambda: repo.revert(rev, branch=name, message=message, mainline=mainline, resolve=resolve), as_json)
-    if as_json:
-        print_json(made.to_dict())
-    else:
-        _tell(repo, name, before, made)
+    change = partial(repo.revert, rev, branch=name, message=message, mainline=mainline, resolve=resolve)
+    _apply(repo, name, change, as_json)
 
 
 def cherry_pick(
@@ -127,17 +120,21 @@ def cherry_pick(
     as_json: Json = False,
 ) -> None:
     """Repeat what a commit changed on another branch. Exit status 1 if the branch changed the same, or has it already."""
-    repo = invocation_of(ctx).open()
     resolve = _resolution(ours=ours, theirs=theirs)
+    repo = invocation_of(ctx).open()
     name = branch or repo.default_branch
-    before = repo.resolve(name)
-    made = _attempt(
-        lambda: repo.cherry_pick(rev, branch=name, message=message, mainline=mainline, resolve=resolve), as_json
-    )
+    change = partial(repo.cherry_pick, rev, branch=name, message=message, mainline=mainline, resolve=resolve)
+    _apply(repo, name, change, as_json)
+
+
+def _apply(repo: Repository, branch: str, change: Callable[[], Commit], as_json: bool) -> None:
+    """Make the commit that a change comes to on a branch, and show it."""
+    before = repo.resolve(branch)
+    after = _attempt(change, as_json)
     if as_json:
-        print_json(made.to_dict())
+        print_json({**after.to_dict(), "branch": branch, "before": before.id})
     else:
-        _tell(repo, name, before, made)
+        _tell(repo, branch, before, after)
 
 
 def _resolution(**chosen: bool) -> Any:
@@ -152,12 +149,8 @@ def _attempt(join: Callable[[], Commit], as_json: bool) -> Commit:
     from hangarlake.errors import MergeConflictError
 
     try:
-        return join()
-    except ValueError as error:
-        # Not one of ours: an argument that makes no sense, like the number of a parent that is missing.
-        if type(error) is ValueError:
-            raise UsageFailure(str(error)) from error
-        raise
+        with refusals():  # the number of a parent that is missing, for instance
+            return join()
     except MergeConflictError as error:
         if not error.conflicts:
             raise
@@ -166,15 +159,14 @@ def _attempt(join: Callable[[], Commit], as_json: bool) -> Commit:
         else:
             _list(error.conflicts)
         remedy = "nothing was changed; take one side with --ours or --theirs, or resolve them one by one in Python"
-        number = len(error.conflicts)
-        raise Failure(f"{number:,} conflict{'s' if number != 1 else ''}: {remedy}", CONFLICT) from error
+        raise Failure(f"{text_of(len(error.conflicts), 'conflict')}: {remedy}", CONFLICT) from error
 
 
 def _list(conflicts: list[Conflict]) -> None:
     def side(each: Any) -> str:
         if each is None:
             return "–"
-        return each.digest[:_SHORT] if each.digest is not None else repr(each).removeprefix("<Side ").removesuffix(">")
+        return short(each.digest) if each.digest is not None else repr(each).removeprefix("<Side ").removesuffix(">")
 
     print_table(
         ("conflict", "in", "key", "base", "ours", "theirs"),
@@ -195,7 +187,7 @@ def _list(conflicts: list[Conflict]) -> None:
 def _tell(repo: Repository, what: str, before: Commit, after: Commit) -> None:
     from hangarlake.cli.changes import print_changes
 
-    say(f"[{what} {after.id[:_SHORT]}] {after.message.partition(chr(10))[0]}")
+    say(f"[{what} {short(after.id)}] {subject(after)}")
     changes = repo.diff(before, after)
     if changes:
         print_changes(changes)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,10 +16,9 @@ from hangarlake.cli.failures import UsageFailure
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hangarlake import Commit
+
 __all__ = [
-    "DryRun",
-    "Json",
-    "Yes",
     "confirm",
     "console",
     "moment",
@@ -29,14 +28,13 @@ __all__ = [
     "print_table",
     "progress",
     "say",
+    "short",
     "size",
+    "subject",
     "text_of",
 ]
 
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
-
+_SHORT = 12
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -85,6 +83,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
 def moment(time: datetime) -> str:
     """Write a time, in UTC and to the second."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def short(hexadecimal: str) -> str:
+    """Return as much of a commit's id, or of a digest, as is shown to people."""
+    return hexadecimal[:_SHORT]
+
+
+def subject(commit: Commit) -> str:
+    """Return the first line of a commit's message."""
+    return commit.message.partition("\n")[0]
 
 
 def note_writer(writer: int | None, branch: str) -> None:

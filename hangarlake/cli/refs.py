@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
-from hangarlake.cli.failures import UsageFailure
+from hangarlake.cli.commands import add_commands
+from hangarlake.cli.failures import FAILED, Failure, UsageFailure, refusals
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.output import DryRun, Json, Yes, confirm, print_json, print_table, say
+from hangarlake.cli.options import Branch, DryRun, Json, Yes
+from hangarlake.cli.output import confirm, print_json, print_table, say, short, subject
 
 __all__ = ["register"]
-
-_PANEL = "Branches and tags"
-_SHORT = 12
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (branch, tag, reset):
-        app.command(rich_help_panel=_PANEL)(command)
+    add_commands(app, "Branches and tags", branch, tag, reset)
 
 
 def branch(
@@ -43,36 +42,23 @@ def branch(
     if delete is not None and name is not None:
         raise UsageFailure("either create a branch or delete one")
     repo = invocation_of(ctx).open()
+    found = _Names("branch", repo.branches, dry_run=dry_run, as_json=as_json)
     if delete is not None:
-        commit = repo.branches.get(delete)
-        if dry_run and commit is not None:
-            say(f"Would delete the branch {delete}, which stands at {commit[:_SHORT]}.")
-            return
-        if commit is not None:
-            confirm(f"Delete the branch {delete}?", yes=yes)
-        repo.delete_branch(delete, force=force)
-        say(f"Deleted the branch {delete}" + (f" (it stood at {commit[:_SHORT]})." if commit else "."))
+        found.delete(delete, lambda: repo.delete_branch(delete, force=force), yes=yes)
     elif name is not None:
-        if dry_run:
-            say(f"Would create the branch {name} at {repo.resolve(at).id[:_SHORT]}.")
-            return
-        created = repo.create_branch(name, at)
-        if as_json:
-            print_json({"branch": name, "commit": created})
-        else:
-            say(f"Created the branch {name} at {created[:_SHORT]}.")
+        from hangarlake.records.movements import check_branch_name
+
+        found.create(name, repo.resolve(at).id, check_branch_name, lambda: repo.create_branch(name, at))
+    elif as_json:
+        print_json(dict(repo.branches))
     else:
-        branches = dict(repo.branches)
-        if as_json:
-            print_json(branches)
-        else:
-            print_table(
-                ("", "branch", "commit"),
-                [
-                    ("*" if each == repo.default_branch else "", each, commit[:_SHORT])
-                    for each, commit in branches.items()
-                ],
-            )
+        print_table(
+            ("", "branch", "commit"),
+            [
+                ("*" if each == repo.default_branch else "", each, short(commit))
+                for each, commit in repo.branches.items()
+            ],
+        )
 
 
 def tag(
@@ -94,30 +80,17 @@ def tag(
     if delete is not None and name is not None:
         raise UsageFailure("either create a tag or delete one")
     repo = invocation_of(ctx).open()
+    found = _Names("tag", repo.tags, dry_run=dry_run, as_json=as_json)
     if delete is not None:
-        commit = repo.tags.get(delete)
-        if dry_run and commit is not None:
-            say(f"Would delete the tag {delete}, which names {commit[:_SHORT]}.")
-            return
-        if commit is not None:
-            confirm(f"Delete the tag {delete}?", yes=yes)
-        repo.delete_tag(delete)
-        say(f"Deleted the tag {delete}" + (f" (it named {commit[:_SHORT]})." if commit else "."))
+        found.delete(delete, lambda: repo.delete_tag(delete), yes=yes)
     elif name is not None:
-        if dry_run:
-            say(f"Would create the tag {name} at {repo.resolve(at).id[:_SHORT]}.")
-            return
-        created = repo.create_tag(name, at, message=message)
-        if as_json:
-            print_json({"tag": name, "commit": created})
-        else:
-            say(f"Created the tag {name} at {created[:_SHORT]}.")
+        from hangarlake.records.movements import check_tag_name
+
+        found.create(name, repo.resolve(at).id, check_tag_name, lambda: repo.create_tag(name, at, message=message))
+    elif as_json:
+        print_json(dict(repo.tags))
     else:
-        tags = dict(repo.tags)
-        if as_json:
-            print_json(tags)
-        else:
-            print_table(("tag", "commit"), [(each, commit[:_SHORT]) for each, commit in tags.items()])
+        print_table(("tag", "commit"), [(each, short(commit)) for each, commit in repo.tags.items()])
 
 
 def reset(
@@ -128,10 +101,7 @@ def reset(
             help="Where the branch is to stand; if left out, what is staged is dropped.", show_default=False
         ),
     ] = None,
-    branch: Annotated[
-        str | None,
-        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
-    ] = None,
+    branch: Branch = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,11 +122,11 @@ def reset(
     if rev is not None:
         old, new = repo.resolve(name), repo.resolve(rev)
         if dry_run:
-            say(f"Would move {name} from {old.id[:_SHORT]} to {new.id[:_SHORT]} ({new.message.partition(chr(10))[0]}).")
+            say(f"Would move {name} from {short(old.id)} to {short(new.id)} ({subject(new)}).")
             return
-        confirm(f"Move {name} from {old.id[:_SHORT]} to {new.id[:_SHORT]}?", yes=yes)
+        confirm(f"Move {name} from {short(old.id)} to {short(new.id)}?", yes=yes)
         repo.reset_branch(name, new.id)
-        say(f"{name} stands at {new.id[:_SHORT]}. It stood at {old.id[:_SHORT]}.")
+        say(f"{name} stands at {short(new.id)}. It stood at {short(old.id)}.")
         return
     what = "what is staged" + (f" for {', '.join(column)}" if column else "") + f" on {name}"
     with repo.checkout(name, write=True) as writer:
@@ -166,3 +136,39 @@ def reset(
         confirm(f"Drop {what}?", yes=yes)
         writer.reset(column or None)
     say(f"Dropped {what}.")
+
+
+class _Names:
+    """The branches or the tags, to be added to and taken from."""
+
+    def __init__(self, kind: str, present: Mapping[str, str], *, dry_run: bool, as_json: bool) -> None:
+        self._kind = kind
+        self._present = present
+        self._dry_run = dry_run
+        self._as_json = as_json
+
+    def create(self, name: str, commit: str, check: Callable[[str], str], create: Callable[[], str]) -> None:
+        """Create one, or say what would be created."""
+        with refusals():
+            check(name)
+        if not self._dry_run:
+            commit = create()
+        elif name in self._present:
+            raise Failure(f"there is a {self._kind} {name!r} already, at {short(self._present[name])}")
+        self._tell("create", name, commit, f" at {short(commit)}")
+
+    def delete(self, name: str, delete: Callable[[], None], *, yes: bool) -> None:
+        """Delete one, or say what would be deleted. One that is not there is for `delete` to report."""
+        commit = self._present.get(name)
+        if not self._dry_run or commit is None:
+            if commit is not None:
+                confirm(f"Delete the {self._kind} {name}?", yes=yes)
+            with refusals(FAILED):
+                delete()
+        self._tell("delete", name, commit, f", which {'stands' if self._dry_run else 'stood'} at {short(commit or '')}")
+
+    def _tell(self, verb: str, name: str, commit: str | None, where: str) -> None:
+        if self._as_json:
+            print_json({self._kind: name, "commit": commit, "operation": verb, "dry_run": self._dry_run})
+        else:
+            say(f"{f'Would {verb}' if self._dry_run else f'{verb.capitalize()}d'} the {self._kind} {name}{where}.")

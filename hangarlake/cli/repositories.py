@@ -8,19 +8,20 @@ from typing import Annotated
 
 import typer
 
+from hangarlake.cli.commands import add_commands
+from hangarlake.cli.failures import refusals
 from hangarlake.cli.invocation import CONFIG_NAME, invocation_of
-from hangarlake.cli.output import Json, print_json, print_table, say, size, text_of
+from hangarlake.cli.options import Author, Json, Rev, UnsafeStore
+from hangarlake.cli.output import print_json, print_table, say, size, text_of
 
 __all__ = ["register"]
 
-_PANEL = "Repositories"
 _HIDDEN_FOLDER = ".hangarlake"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (demo, init, info, stats):
-        app.command(rich_help_panel=_PANEL)(command)
+    add_commands(app, "Repositories", demo, init, info, stats)
 
 
 def init(
@@ -32,7 +33,7 @@ def init(
         ),
     ] = None,
     branch: Annotated[str, typer.Option("--default-branch", help="Name of the first branch.")] = "main",
-    author: Annotated[str | None, typer.Option(help='"Name <mail>" of the first commit.')] = None,
+    author: Author = None,
     config: Annotated[
         bool,
         typer.Option(
@@ -40,12 +41,7 @@ def init(
             help=f"Write {CONFIG_NAME} here, so that commands in this folder find the repository.",
         ),
     ] = True,
-    unsafe: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unsafe-store", help="Accept a store without «create if absent»; for a single writer only."
-        ),
-    ] = False,
+    unsafe: UnsafeStore = False,
     as_json: Json = False,
 ) -> None:
     """Create a repository.
@@ -56,28 +52,33 @@ def init(
 
     invocation = invocation_of(ctx)
     place = url or invocation.given_url or _HIDDEN_FOLDER
-    repo = Repository.create(
-        place,
-        storage_options=invocation.storage_options(),
-        author=author,
-        default_branch=branch,
-        allow_unsafe_store=unsafe,
-    )
+    with refusals():
+        repo = Repository.create(
+            place,
+            storage_options=invocation.storage_options(),
+            author=author,
+            default_branch=branch,
+            allow_unsafe_store=unsafe or invocation.allow_unsafe_store,
+        )
     # With -r or the variable the user has a way to name the repository already.
-    note = _write_config(place) if config and (url is not None or invocation.given_url is None) else None
+    wanted = config and (url is not None or invocation.given_url is None)
+    problem = _write_config(place) if wanted else None
+    written = wanted and problem is None
     if as_json:
         print_json(
             {
                 "url": invocation.redact(repo.url),
                 "id": repo.id,
                 "default_branch": repo.default_branch,
-                "config": note == _written(),
+                "config": written,
             }
         )
         return
     say(f"Created a repository at {invocation.redact(repo.url)}, with the branch {repo.default_branch}.")
-    if note:
-        say(note)
+    if written:
+        say(f"Wrote {CONFIG_NAME}: commands in this folder and below mean this repository.")
+    elif problem:
+        say(problem)
 
 
 def info(ctx: typer.Context, as_json: Json = False) -> None:
@@ -107,7 +108,7 @@ def info(ctx: typer.Context, as_json: Json = False) -> None:
             }
         )
         return
-    say(f"{url}", style="bold")
+    say(url, style="bold")
     say(f"id        {repo.id}")
     say(f"author    {repo.author}")
     say(
@@ -121,9 +122,7 @@ def info(ctx: typer.Context, as_json: Json = False) -> None:
 
 def stats(
     ctx: typer.Context,
-    rev: Annotated[
-        str | None, typer.Argument(help="Branch, tag or commit; the default branch if left out.", show_default=False)
-    ] = None,
+    rev: Rev = None,
     as_json: Json = False,
 ) -> None:
     """Count commits, nodes and samples, and compare what they hold with what is stored."""
@@ -156,8 +155,8 @@ def demo(
     run(url or invocation.explicit_url, invocation.storage_options(), invocation.redact)
 
 
-def _write_config(url: str) -> str:
-    """Write the file that names the repository; one that is there already stays. Return what to say about it."""
+def _write_config(url: str) -> str | None:
+    """Write the file that names the repository; one that is there already stays. Return why it was not written, if so."""
     from hangarlake.storage import redact_url
 
     path = Path(CONFIG_NAME)
@@ -171,8 +170,4 @@ def _write_config(url: str) -> str:
         return f"{CONFIG_NAME} is here already and stays as it is; name the new repository with -r {url}."
     except OSError as error:
         return f"{CONFIG_NAME} could not be written ({error.strerror}); name the repository with -r {url}."
-    return _written()
-
-
-def _written() -> str:
-    return f"Wrote {CONFIG_NAME}: commands in this folder and below mean this repository."
+    return None

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from hangarlake.cli.failures import UsageFailure
+from hangarlake.cli.commands import add_commands, add_group
+from hangarlake.cli.failures import UsageFailure, refusals
 from hangarlake.cli.invocation import Invocation, invocation_of, parse_options
 from hangarlake.cli.keys import KEY_HELP, find_key, parse_key
-from hangarlake.cli.output import DryRun, Json, Yes, confirm, print_json, print_table, say, size, text_of
+from hangarlake.cli.options import Author, Branch, DryRun, Json, Rev, UnsafeStore, Yes
+from hangarlake.cli.output import confirm, print_json, print_table, say, short, size, text_of
 
 if TYPE_CHECKING:
     from hangarlake import Progress, Repository
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _PANEL = "Other places"
-_SHORT = 12
 
 RemoteName: TypeAlias = Annotated[str, typer.Argument(metavar="REMOTE", help="Name of the remote.")]
 RemoteOptions: TypeAlias = Annotated[
@@ -41,15 +42,10 @@ Branches: TypeAlias = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command(rich_help_panel=_PANEL)(clone)
-    group = typer.Typer(no_args_is_help=True, help="Add, remove and list other places of the repository.")
-    group.command("add")(add)
-    group.command("remove")(remove)
-    group.command("list")(list_remotes)
-    app.add_typer(group, name="remote", rich_help_panel=_PANEL)
-    for command in (fetch, pull, push):
-        app.command(rich_help_panel=_PANEL)(command)
-    app.command("fetch-data", rich_help_panel=_PANEL)(fetch_data)
+    add_commands(app, _PANEL, clone)
+    about = "Add, remove and list other places of the repository."
+    add_group(app, _PANEL, "remote", about, add=add, remove=remove, list=list_remotes)
+    add_commands(app, _PANEL, fetch, pull, push, fetch_data)
 
 
 def clone(
@@ -68,13 +64,8 @@ def clone(
         typer.Option("--data", help="Bring all data as well, now and with every fetch; else the book-keeping alone."),
     ] = False,
     options: RemoteOptions = None,
-    author: Annotated[str | None, typer.Option(help='"Name <mail>" in the branch logs.', show_default=False)] = None,
-    unsafe: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unsafe-store", help="Accept a store without «create if absent»; for a single writer only."
-        ),
-    ] = False,
+    author: Author = None,
+    unsafe: UnsafeStore = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -92,11 +83,12 @@ def clone(
         from hangarlake.transfer.clone import plan_clone
 
         plan = plan_clone(source, source_options=source_options, branches=branch, data=data)
-        _say_sent(invocation, as_json, {"url": place}, plan, f"Would clone to {place}: ")
+        facts = {"url": invocation.redact(place), "dry_run": True}
+        _say_sent(invocation, as_json, facts, plan, f"Would clone to {place}: ")
         return
     from hangarlake import Repository
 
-    with _progress("cloning") as progress:
+    with _progress("cloning") as progress, refusals():
         repo = Repository.clone(
             source,
             place,
@@ -105,10 +97,10 @@ def clone(
             branches=branch,
             data=data,
             author=author,
-            allow_unsafe_store=unsafe,
+            allow_unsafe_store=unsafe or invocation.allow_unsafe_store,
             progress=progress,
         )
-    facts = {"url": invocation.redact(repo.url), "id": repo.id, "branches": dict(repo.branches)}
+    facts = {"url": invocation.redact(repo.url), "dry_run": False, "id": repo.id, "branches": dict(repo.branches)}
     _say_sent(invocation, as_json, facts, progress, f"Cloned to {repo.url}: ")
 
 
@@ -128,10 +120,9 @@ def add(
     Addresses are remembered, credentials are not: they come from the environment, a profile, or --remote-option.
     """
     invocation = invocation_of(ctx)
-    try:
-        remote = invocation.open().remotes.add(name, url, storage_options=_options(options), profile=profile)
-    except ValueError as error:
-        raise UsageFailure(str(error)) from error
+    repo = invocation.open()
+    with refusals():
+        remote = repo.remotes.add(name, url, storage_options=_options(options), profile=profile)
     if as_json:
         print_json(remote.to_dict())
     else:
@@ -186,7 +177,7 @@ def fetch(
     invocation = invocation_of(ctx)
     repo = invocation.open()
     before = dict(repo.branches)
-    with _progress("fetching") as progress:
+    with _progress("fetching") as progress, refusals():
         found = repo.fetch(
             remote,
             branch,
@@ -196,21 +187,19 @@ def fetch(
             dry_run=dry_run,
             progress=progress,
         )
-    _say_sent(invocation, as_json, {"branches": found}, progress, "Would fetch: " if dry_run else "Fetched: ")
+    facts = {"branches": found, "dry_run": dry_run}
+    _say_sent(invocation, as_json, facts, progress, "Would fetch: " if dry_run else "Fetched: ")
     if not as_json:
         for name, commit in found.items():
             old = before.get(name)
-            state = "as before" if old == commit else f"was {old[:_SHORT]}" if old else "new"
-            say(f"{name}  {commit[:_SHORT]}  ({state})")
+            state = "as before" if old == commit else f"was {short(old)}" if old else "new"
+            say(f"{name}  {short(commit)}  ({state})")
 
 
 def pull(
     ctx: typer.Context,
     remote: RemoteName = "origin",
-    branch: Annotated[
-        str | None,
-        typer.Option("--branch", "-b", help="Which branch; the default branch if left out.", show_default=False),
-    ] = None,
+    branch: Branch = None,
     options: RemoteOptions = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -219,17 +208,19 @@ def pull(
     invocation = invocation_of(ctx)
     repo = invocation.open()
     name = branch or repo.default_branch
-    with _progress("fetching") as progress:
+    with _progress("fetching") as progress, refusals():
         if dry_run:
             repo.fetch(remote, [name], storage_options=_options(options), dry_run=True, progress=progress)
         else:
             commit = repo.pull(remote, name, storage_options=_options(options), progress=progress)
     if dry_run:
-        _say_sent(invocation, as_json, {"branch": name}, progress, f"Would merge {remote}/{name} after fetching: ")
+        facts = {"branch": name, "dry_run": True}
+        _say_sent(invocation, as_json, facts, progress, f"Would merge {remote}/{name} after fetching: ")
         return
-    _say_sent(invocation, as_json, {"branch": name, "commit": commit.id}, progress, "Fetched: ")
+    facts = {"branch": name, "dry_run": False, "commit": commit.id}
+    _say_sent(invocation, as_json, facts, progress, "Fetched: ")
     if not as_json:
-        say(f"{name} stands at {commit.id[:_SHORT]}.")
+        say(f"{name} stands at {short(commit.id)}.")
 
 
 def push(
@@ -257,22 +248,25 @@ def push(
     repo = invocation.open()
     if force and not dry_run:
         confirm(f"Move {branch or repo.default_branch} at {remote} whatever stands there?", yes=yes)
-    with _progress("pushing") as progress:
+    with _progress("pushing") as progress, refusals():
         result = repo.push(
             remote, branch, force=force, storage_options=_options(options), dry_run=dry_run, progress=progress
         )
-    _say_sent(invocation, as_json, result.to_dict(), progress, "Would push: " if dry_run else "Pushed: ")
-    if not as_json:
-        old = f" (was {result.old[:_SHORT]})" if result.old and result.old != result.new else ""
-        moved = "stands there already" if result.old == result.new else "would move to" if dry_run else "moved to"
-        say(f"{remote}/{result.branch} {moved} {result.new[:_SHORT]}{old}")
+    facts = {**result.to_dict(), "dry_run": dry_run}
+    _say_sent(invocation, as_json, facts, progress, "Would push: " if dry_run else "Pushed: ")
+    if as_json:
+        return
+    place = f"{remote}/{result.branch}"
+    if result.old == result.new:
+        say(f"{place} stands at {short(result.new)} already.")
+    else:
+        was = f" (was {short(result.old)})" if result.old else ""
+        say(f"{place} {'would move' if dry_run else 'moved'} to {short(result.new)}{was}.")
 
 
 def fetch_data(
     ctx: typer.Context,
-    rev: Annotated[
-        str | None, typer.Argument(help="Branch, tag or commit; the default branch if left out.", show_default=False)
-    ] = None,
+    rev: Rev = None,
     remote: Annotated[str, typer.Option("--remote", help="Where to take it from.")] = "origin",
     column: Annotated[
         list[str] | None,

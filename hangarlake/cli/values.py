@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["describe_value", "value_to_dict"]
+__all__ = ["describe_value", "json_ready", "value_to_dict"]
 
 # Larger arrays show as a summary.
 _PRINT_ELEMENTS = 1_000
@@ -31,14 +31,15 @@ def value_to_dict(value: Any) -> dict[str, Any]:
     """Return a value, whole, as JSON-ready members."""
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
-        return {"dtype": str(array.dtype), "shape": list(array.shape), "value": _json_ready(array)}
+        return {"dtype": str(array.dtype), "shape": list(array.shape), "value": json_ready(array)}
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode("ascii")}
     return {"value": value}
 
 
-def _json_ready(array: np.ndarray[Any, Any]) -> Any:
-    """JSON has no complex numbers, times, bytes, or numbers that are none: these become text."""
+def json_ready(values: Any) -> Any:
+    """Return an array or NumPy scalar as JSON has it: no complex numbers, times, bytes, or numbers that are none; these become text."""
+    array = np.asarray(values)
     if array.dtype.kind in "biuU":
         return array.tolist()
     if array.dtype.kind == "f" and bool(np.isfinite(array).all()):

@@ -61,7 +61,7 @@ class ImportResult:
     samples : int
         Samples read, over all columns.
     added : int
-        Samples that were not there before; the others replaced one.
+        Samples whose keys were not there before; the others had a value already, this one or another.
     """
 
     columns: tuple[str, ...]

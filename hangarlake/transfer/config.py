@@ -22,8 +22,9 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hangarlake.errors import StorageError
+from hangarlake.storage.redact import redact_url
 
-__all__ = ["RemoteRecord", "UserConfig", "harmless_options"]
+__all__ = ["RemoteRecord", "UserConfig", "harmless_options", "options_of_environment"]
 
 # Options that are no secrets; others are taken from the call, the environment or a profile each time.
 _HARMLESS = frozenset(
@@ -53,8 +54,6 @@ class _File(BaseModel):
 
 def harmless_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the options that may be written to a file: addresses and switches, no credentials."""
-    from hangarlake.storage.redact import redact_url
-
     kept: dict[str, Any] = {}
     for name, value in (options or {}).items():
         if name == _NESTED and isinstance(value, Mapping):
@@ -64,6 +63,26 @@ def harmless_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
         elif name in _HARMLESS and isinstance(value, str | bool):
             kept[name] = redact_url(value) if isinstance(value, str) else value
     return kept
+
+
+def options_of_environment(variable: str) -> dict[str, Any]:
+    """Return the storage options in a variable of the environment: a JSON object; none if it is not set.
+
+    Raises
+    ------
+    StorageError
+        If it is something else. What it holds is not repeated.
+    """
+    text = os.environ.get(variable)
+    if not text:
+        return {}
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise StorageError(f'{variable} has to be a JSON object of storage options, like {{"anon": true}}')
+    return options
 
 
 class UserConfig:

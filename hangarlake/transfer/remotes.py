@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +25,7 @@ from hangarlake.storage.base import ObjectStore
 from hangarlake.storage.local import LocalStore
 from hangarlake.storage.redact import redact_url
 from hangarlake.storage.url import StoreLike, open_store
-from hangarlake.transfer.config import RemoteRecord, UserConfig, harmless_options
+from hangarlake.transfer.config import RemoteRecord, UserConfig, harmless_options, options_of_environment
 
 __all__ = ["Remote", "Remotes", "release"]
 
@@ -124,7 +122,10 @@ class Remotes(Mapping[str, Remote]):
         StorageError
             If the URL makes no sense.
         """
-        check_branch_name(name)
+        try:
+            check_branch_name(name)
+        except ValueError as error:
+            raise ValueError(str(error).replace("the name of a branch", "the name of a remote")) from None
         if "/" in name:
             raise ValueError(f"{name!r} cannot be the name of a remote: it contains '/'")
         if profile is not None:
@@ -213,8 +214,8 @@ class Remotes(Mapping[str, Remote]):
             known = self._stores.get(name)
             if known is None:
                 record = self._record(name)
-                options = {**self._base_options(record.profile), **record.options, **_environment(name)}
-                options |= self._options.get(name, {})
+                options = {**self._base_options(record.profile), **record.options}
+                options |= options_of_environment(_variable(name)) | self._options.get(name, {})
                 known = open_store(self._places.get(name, record.url), options or None)
                 self._stores[name] = known
             return known
@@ -334,16 +335,6 @@ def release(remote: Session) -> None:
     remote.index.close()
 
 
-def _environment(name: str) -> dict[str, Any]:
-    """Return the storage options of a remote in ``HANGARLAKE_OPTIONS_<NAME>``: JSON."""
-    variable = "HANGARLAKE_OPTIONS_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper()
-    text = os.environ.get(variable)
-    if not text:
-        return {}
-    try:
-        options = json.loads(text)
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
-        raise StorageError(f"{variable} has to be a JSON object of storage options")
-    return options
+def _variable(name: str) -> str:
+    """Return the name of the environment variable that holds the storage options of a remote."""
+    return "HANGARLAKE_OPTIONS_" + re.sub(r"[^A-Za-z0-9]", "_", name).upper()

@@ -9,8 +9,9 @@ import pytest
 import zarr
 
 from hangarlake import Repository
+from hangarlake.cli import array_files
 
-from .conftest import Run
+from .conftest import Run, one_line
 
 
 @pytest.fixture
@@ -49,6 +50,83 @@ def test_npy_files_come_in_and_go_out(repo: Repository, run: Run, tmp_path: Path
     assert run("array", "import", "data.npy", "group/data").status == 3
     assert run("array", "import", "data.npy", "group/data", "--overwrite", "--yes").status == 0
     assert run("array", "import", "data.txt").status == 2
+
+
+@pytest.mark.parametrize("name", ["bad.npy", "bad.nc", "bad.zarr"])
+def test_a_file_that_cannot_be_read_is_named_and_nothing_is_staged(repo: Repository, run: Run, name: str) -> None:
+    if name == "bad.nc":
+        pytest.importorskip("xarray")
+    np.save("data.npy", np.arange(4))
+    run("array", "import", "data.npy", "x")
+    run("commit", "-m", "data")
+    Path(name).mkdir() if name == "bad.zarr" else Path(name).write_text("junk")
+    line = one_line(run("array", "import", name, "x", "--overwrite", "--yes"), 3)
+    assert name in line
+    assert "fault of hangarlake" not in line
+    assert "Nothing is staged" in run("status").out
+
+
+def test_an_import_that_fails_half_way_leaves_nothing_staged(
+    repo: Repository, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = zarr.create_group("in.zarr")
+    for name in ("a", "b"):
+        group.create_array(name, shape=(4,), dtype="f8", chunks=(2,))[...] = 7.0
+    assert run("array", "import", "in.zarr", "kept").status == 0
+    assert run("commit", "-m", "kept").status == 0
+    copied = array_files._copy_data
+
+    def fail_at_the_second(source: zarr.Array, target: object) -> None:
+        if source.name == "/b":
+            raise OSError("the disk is gone")
+        copied(source, target)
+
+    monkeypatch.setattr(array_files, "_copy_data", fail_at_the_second)
+    for args in (["new"], ["kept", "--overwrite", "--yes"]):
+        assert "the disk is gone" in one_line(run("array", "import", "in.zarr", *args), 3)
+        assert "Nothing is staged" in run("status").out
+    assert sorted(repo.checkout().arrays) == ["kept/a", "kept/b"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_an_export_that_fails_leaves_the_file_that_was_there(
+    repo: Repository, run: Run, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save("data.npy", np.arange(4))
+    run("array", "import", "data.npy", "g/x")
+    run("commit", "-m", "data")
+    target = Path("out" + suffix)
+    name = "g/x" if suffix == ".npy" else "g"
+    assert run("array", "export", name, target).status == 0
+    before = sorted(Path().rglob("*"))
+
+    def fail(_: object, *args: object) -> None:
+        args[-1].mkdir() if suffix == ".zarr" else args[-1].write_text("half")  # type: ignore[attr-defined]
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(array_files, "_write_npy" if suffix == ".npy" else "_write_zarr", fail)
+    assert "the disk is full" in one_line(run("array", "export", name, target, "--overwrite"), 3)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_group_that_netcdf_cannot_hold_is_refused_with_a_remedy(repo: Repository, run: Run) -> None:
+    pytest.importorskip("xarray")
+    np.save("data.npy", np.arange(4))
+    run("array", "import", "data.npy", "g/x")
+    run("commit", "-m", "data")
+    assert ".zarr" in one_line(run("array", "export", "g", "g.nc"), 3)  # it has no names of dimensions
+    assert ".npy" in one_line(run("array", "export", "g/x", "x.nc"), 3)
+    assert "nosuch" in one_line(run("array", "export", "nosuch", "x.nc"), 3)
+    assert not list(Path().glob("*.nc"))
+
+
+def test_fill_values_are_checked_and_shown_as_json_has_them(repo: Repository, run: Run) -> None:
+    assert "300" in one_line(run("array", "create", "x", "--shape", "2", "--dtype", "u1", "--fill-value", "300"), 2)
+    for name, kind, text, value in (("a", "u1", "7", 7), ("b", "f4", "nan", "nan"), ("c", "f8", "0.5", 0.5)):
+        assert run("array", "create", name, "--shape", "2", "--dtype", kind, "--fill-value", text).status == 0
+        run("commit", "-m", name)
+        assert run("array", "info", name, "--json").json["fill_value"] == value
+        assert f"fill_value:      {text}\n" in run("array", "info", name).out
 
 
 def test_zarr_folders_come_in_and_go_out(repo: Repository, run: Run) -> None:

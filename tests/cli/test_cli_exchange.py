@@ -14,9 +14,24 @@ from tests.cli.conftest import Run, one_line
 def test_import_stages_a_folder_and_says_how_much(run: Run, repo: Path, images: object) -> None:
     done = run("import", "images", "--column", "images", "--create", "--json").json
     assert (done["samples"], done["added"], done["files"], done["created"]) == (3, 3, 3, ["images"])
+    assert run("import", "images/01.npy", "--column", "images", "--key", "new").out.endswith("into images.\n")
+
+
+def test_import_tells_what_it_added_and_changed_from_what_was_there_already(
+    run: Run, committed: str, images: dict[str, np.ndarray]
+) -> None:
     again = run("import", "images", "--column", "images")
-    assert "3 of them in place of others" in again.out
-    assert again.err == ""
+    assert again.out == "Nothing to stage: images has 3 samples from 3 files already, with the same values.\n"
+    assert "Nothing is staged" in run("status").out
+    np.save("images/01.npy", images["02"])
+    np.save("images/03.npy", images["00"])
+    some = run("import", "images", "--column", "images")
+    assert some.out == "Staged 4 samples from 4 files into images: 1 added, 1 changed, 2 unchanged.\n"
+    # What counts is what was staged before, not what the commit holds.
+    np.save("images/01.npy", images["01"])
+    done = run("import", "images", "--column", "images", "--json").json
+    assert (done["added"], done["changed"], done["unchanged"]) == (0, 1, 3)
+    assert run("status", "--json").json["staged"]["columns"]["images"]["added"] == 1
 
 
 def test_import_names_what_it_skipped(run: Run, repo: Path, images: object) -> None:

@@ -115,7 +115,12 @@ def test_reflog_tells_every_movement(run: Run, committed: str) -> None:
 
 def test_branches_are_created_listed_and_deleted(run: Run, committed: str) -> None:
     first = run("log", "--json").json[-1]["id"]
-    assert run("branch", "old", "main~1", "--json").json == {"branch": "old", "commit": first}
+    assert run("branch", "old", "main~1", "--json").json == {
+        "branch": "old",
+        "commit": first,
+        "operation": "create",
+        "dry_run": False,
+    }
     assert run("branch", "new").status == 0
     assert run("branch", "--json").json == {"main": committed, "new": committed, "old": first}
     assert "* " in run("branch").out
@@ -124,6 +129,18 @@ def test_branches_are_created_listed_and_deleted(run: Run, committed: str) -> No
     assert run("branch", "-d", "old", "--yes").status == 0
     assert "old" not in run("branch", "--json").json
     one_line(run("branch", "new"), 3)
+
+
+@pytest.mark.parametrize("kind", ["branch", "tag"])
+def test_what_is_created_and_deleted_is_told_as_json_dry_runs_included(run: Run, committed: str, kind: str) -> None:
+    for args, operation in ((["x"], "create"), (["--delete", "x", "--yes"], "delete")):
+        before = run(kind, "--json").json
+        expected = {kind: "x", "commit": committed, "operation": operation}
+        assert run(kind, *args, "--dry-run", "--json").json == {**expected, "dry_run": True}
+        assert run(kind, "--json").json == before
+        assert run(kind, *args, "--json").json == {**expected, "dry_run": False}
+    run(kind, "x")
+    assert "already" in one_line(run(kind, "x", "--dry-run"), 3)
 
 
 def test_a_branch_with_commits_of_its_own_is_deleted_only_with_force(run: Run, committed: str) -> None:

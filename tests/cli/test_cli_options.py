@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hangarlake.cli.failures import UsageFailure, one_line
@@ -60,3 +62,9 @@ def test_what_is_no_integer_is_refused(text: str) -> None:
 
 def test_messages_become_one_line_without_control_characters() -> None:
     assert one_line("a\n  b\x1b[31mred") == "a b\\x1b[31mred"
+
+
+def test_a_config_may_name_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path(".hangarlake.toml").write_text('url = "~/data"\n', encoding="utf-8")
+    assert Invocation().url() == str(tmp_path / "data")

@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 import hangarlake
-from hangarlake.cli.app import app
+from hangarlake.cli.app import app, main
 from hangarlake.cli.invocation import Invocation
 from tests.cli.conftest import Run, one_line
 
@@ -95,6 +95,49 @@ def test_wrong_usage_ends_with_2_and_one_line(run: Run, args: list[str]) -> None
     one_line(run("-r", "x", *args), 2)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["branch", "bad name"],
+        ["branch", "bad name", "--dry-run"],
+        ["tag", "bad..name"],
+        ["init", "other", "--default-branch", "bad name"],
+        ["commit", "--allow-empty", "-m", "x", "--author", "nobody <"],
+        ["remote", "add", "bad name", "elsewhere"],
+    ],
+    ids=" ".join,
+)
+def test_names_that_the_library_refuses_are_wrong_usage_and_no_fault(run: Run, repo: Path, args: list[str]) -> None:
+    line = one_line(run(*args), 2)
+    assert "ValueError" not in line
+    assert "fault of hangarlake" not in line
+
+
+@pytest.mark.parametrize(
+    ("args", "remedy"),
+    [
+        (["commit", "-m", "x"], "--allow-empty"),
+        (["branch", "-d", "main", "--yes"], "--force"),
+        (["push"], "`hangarlake remote add origin URL`"),
+        (["-r", "nosuch", "log"], "`hangarlake init`"),
+        (["branch", "main"], "`hangarlake reset`"),
+        (["status", "--branch", "main~1"], "`hangarlake branch NAME main~1`"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else None,
+)
+def test_a_message_names_the_remedy_as_a_command(run: Run, committed: str, args: list[str], remedy: str) -> None:
+    done = run(*args)
+    assert done.status in (1, 3)
+    assert remedy in done.err
+    assert "=True" not in done.err
+    assert "repo." not in done.err
+
+
+def test_flags_show_no_kind_of_value_in_the_help(run: Run) -> None:
+    for args in (["--help"], ["merge", "--help"], ["column", "--help"]):
+        assert "bool" not in run(*args).out.lower()
+
+
 def test_a_global_option_behind_the_command_is_explained(run: Run) -> None:
     assert "before the command" in one_line(run("log", "-r", "x"), 2)
 
@@ -160,15 +203,37 @@ def test_ctrl_c_ends_with_130_and_silence(run: Run, monkeypatch: pytest.MonkeyPa
     assert (done.status, done.err) == (130, "")
 
 
-def test_a_closed_pipe_is_quiet(committed: str) -> None:
+@pytest.mark.parametrize("args", [["log"], ["--version"], ["log", "--help"]], ids=" ".join)
+def test_a_closed_pipe_is_quiet(committed: str, args: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "hangarlake.cli", "log"], stdout=writer, stderr=subprocess.PIPE, check=False
+        [sys.executable, "-m", "hangarlake.cli", *args], stdout=writer, stderr=subprocess.PIPE, check=False
     )
     os.close(writer)
     assert done.returncode == 141
     assert done.stderr == b""
+
+
+def test_without_standard_output_a_command_still_runs(run: Run, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What Python makes of `>&-`.
+    with monkeypatch.context() as patch:
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, None)
+        assert main(["branch", "new"]) == 0
+        assert main(["log", "--json"]) == 0
+        assert main(["log", "nosuch"]) == 3
+    assert "new" in hangarlake.Repository.open(repo).branches
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_below_standard_output_is_one_line(committed: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hangarlake.cli", "log"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 3
+    assert done.stderr == "hangarlake: No space left on device\n"
 
 
 @pytest.mark.parametrize("variable", ["NO_COLOR", None])
