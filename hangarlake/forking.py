@@ -164,6 +164,16 @@ class ForkedWriter(WriteCheckout):
         super().__enter__()
         return self
 
+    def reset(self, nodes: Iterable[str] | str | None = None) -> None:
+        """Drop what this fork wrote: everything, or the changes of some columns and arrays. Raises as :meth:`WriteCheckout.reset`."""
+        with self._lock:
+            self._check_open()
+            if nodes is None:
+                self._forget()
+                self._adopt(self._base)
+            else:
+                super().reset(nodes)
+
     def _refuse(self, what: str) -> ReadOnlyError:
         return ReadOnlyError(f"{self._where()} does not {what}; hand over its changes(), and do it where it was forked")
 
@@ -258,12 +268,12 @@ def join(writer: WriteCheckout, change_sets: Iterable[ChangeSet]) -> None:
         for each in sets:
             planned.add(each)
         planned.check()
-        nodes, attrs = NodeTable(writer._nodes), dict(writer._attrs)
+        nodes, attrs, renames = NodeTable(writer._nodes), dict(writer._attrs), dict(writer._renames)
         try:
             planned.carry_out()
         except BaseException:
             # Everything staged is in the trees of these nodes, so beginning anew from them loses nothing.
-            writer._nodes, writer._attrs, writer._stages, writer._views = nodes, attrs, {}, {}
+            writer._nodes, writer._attrs, writer._renames, writer._stages, writer._views = nodes, attrs, renames, {}, {}
             raise
 
 

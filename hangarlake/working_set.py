@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from hangarlake.columns.lookup import HotNodes
 from hangarlake.columns.nested import WritableNestedColumn
 from hangarlake.columns.stage import ColumnStage
 from hangarlake.diffs import DiffSide
-from hangarlake.errors import StorageError
+from hangarlake.errors import NodeExistsError, StorageError
 from hangarlake.namespace import NodeTable
 from hangarlake.publish import Published
 from hangarlake.records.catalog import Catalog, CatalogNode, ColumnNode, GroupNode
@@ -192,18 +192,50 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         if self._staging is not None:
             self._staging.clear()
 
-    def _reset_node(self, name: str) -> None:
+    def _reset_nodes(self, names: Sequence[str]) -> None:
+        """Take nodes back to what the commit holds under their names, or held under the names that they had there."""
         base = self._base.catalog.nodes
-        before = next((old for old, new in self._renames.items() if new == name), name)
-        if name not in self._nodes and before not in base:
-            raise self.absent(name)
-        self._nodes.pop(name, None)
-        self._stages.pop(name, None)
-        self._views.pop(name, None)
-        self._renames.pop(before, None)
-        if before in base:
-            self._nodes[before] = base[before]
-            self._views.pop(before, None)
+        origin = {new: old for old, new in self._renames.items()}
+        came_from = {name: origin.get(name, name) for name in names}
+        for name, before in came_from.items():
+            if name not in self._nodes and before not in base:
+                raise self.absent(name)
+            taken = before != name and before in self._nodes and before not in came_from
+            if taken and before in base:
+                raise NodeExistsError(
+                    f"{name!r} was renamed from {before!r}, and another {self._nodes[before].type} has that name now; "
+                    f"reset both, or rename or remove {before!r} first"
+                )
+        held = NodeTable(self._nodes)
+        for name in came_from:
+            self._nodes.pop(name, None)
+        try:
+            for before in came_from.values():
+                if before in base:
+                    self._check_room(before, base[before])
+                    self._nodes[before] = base[before]
+        except BaseException:
+            self._nodes = held
+            raise
+        for name, before in came_from.items():
+            self._renames.pop(before, None)
+            for each in (name, before):
+                self._stages.pop(each, None)
+                self._views.pop(each, None)
+
+    def _check_room(self, name: str, node: CatalogNode) -> None:
+        """Refuse to put a node of the commit back where something that was staged since bars its path."""
+        above = ["/".join(name.split("/")[:i]) for i in range(1, name.count("/") + 1)]
+        barring = [other for other in above if other in self._nodes and self._nodes[other].type != "group"]
+        if not isinstance(node, GroupNode):
+            barring += self._nodes.below(name)
+        base = self._base.catalog.nodes
+        for other in barring:
+            if other not in base or base[other].type != self._nodes[other].type:
+                raise NodeExistsError(
+                    f"{name!r} cannot go back to where it was, because {self._nodes[other].type} {other!r} is staged; "
+                    "rename or remove that first"
+                )
 
     def _take_merged(self, onto: Snapshot, head: Movement, result: MergeResult) -> None:
         self._base, self._head = onto, head

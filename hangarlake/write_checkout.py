@@ -16,7 +16,7 @@ from hangarlake.checkout import NodeViews, ViewT
 from hangarlake.columns import WritableColumn
 from hangarlake.columns.layout import ColumnLayout, check_encoding
 from hangarlake.columns.samples import schema_of
-from hangarlake.conflicts import conflict_of
+from hangarlake.conflicts import conflict_of, describe_conflicts
 from hangarlake.diffs import Diff, DiffSide, diff_sides
 from hangarlake.errors import (
     CommitConflictError,
@@ -263,7 +263,9 @@ class WriteCheckout(WorkingSet):
         Raises
         ------
         NodeNotFoundError
-            If a name is neither staged nor in the commit.
+            If a name is neither staged nor in the commit; nothing is dropped then.
+        NodeExistsError
+            If what is staged under another name is where one of them would go back to; nothing is dropped then.
         """
         with self._lock:
             self._check_open()
@@ -276,8 +278,7 @@ class WriteCheckout(WorkingSet):
                 self._forget()
                 self._adopt(base)
             else:
-                for name in [nodes] if isinstance(nodes, str) else list(nodes):
-                    self._reset_node(name)
+                self._reset_nodes([nodes] if isinstance(nodes, str) else list(nodes))
             self._flush()
 
     # ---- committing -------------------------------------------------------------------------------------------------
@@ -387,11 +388,9 @@ class WriteCheckout(WorkingSet):
         )
         if result.conflicts:
             conflicts = [conflict_of(raw, self._session.chunks, self._uploader) for raw in result.conflicts]
-            shown = "; ".join(map(str, conflicts[:3])) + (" …" if len(conflicts) > 3 else "")
             raise CommitConflictError(
-                f"branch {self._branch!r} has moved to {head.commit[:12]}, which touches the same {len(conflicts)} "
-                f"thing{'s' if len(conflicts) > 1 else ''} as what is staged ({shown}); "
-                "commit to a branch of its own and merge, or reset",
+                f"branch {self._branch!r} has moved to {head.commit[:12]}, which touches the same as what is staged: "
+                f"{describe_conflicts(conflicts)}; commit to a branch of its own and merge, or reset",
                 conflicts,
             )
         self._take_merged(onto, head, result)

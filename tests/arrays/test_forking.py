@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from hangarlake import MergeConflictError, ReadOnlyError, Repository, WriteCheckout
+from hangarlake import MergeConflictError, NodeExistsError, ReadOnlyError, Repository, WriteCheckout
 from hangarlake.forking import ChangeSet, ForkedWriter
 
 
@@ -148,3 +148,35 @@ def test_change_sets_hold_no_data(w: WriteCheckout) -> None:
     changes = fork.changes()
     assert len(changes) == 4
     assert len(pickle.dumps(changes)) < 5000
+
+
+def test_a_join_that_fails_keeps_renames(w: WriteCheckout) -> None:
+    w.add_str_column("x")["a"] = "b"
+    w.commit("x")
+    w.rename("x", "y")
+    fork = w.fork()
+    fork.remove("y")
+    fork.add_str_column("z/w")
+    w.create_array("z", shape=(2,), dtype="i4")
+    with pytest.raises(NodeExistsError, match="z"):
+        w.join(fork.changes())
+    assert w.status().columns["y"].old_name == "x"
+
+
+def test_a_fork_that_is_reset_is_as_it_was_made(repo: Repository, w: WriteCheckout) -> None:
+    w.add_str_column("x")["a"] = "staged"
+    fork = w.fork()
+    fork["x", "b"] = "of the fork"
+    fork.add_str_column("y")
+    with repo.checkout("main", write=True, staging="memory") as other:
+        other.add_str_column("z")
+        other.commit("meanwhile")
+    fork.reset("y")
+    assert sorted(fork) == ["x"]
+    assert dict(fork["x"].items()) == {"a": "staged", "b": "of the fork"}
+    fork.reset()
+    assert dict(fork["x"].items()) == {"a": "staged"}
+    assert not fork.changes()
+    fork["x", "c"] = "again"
+    w.join(fork.changes())
+    assert dict(w["x"].items()) == {"a": "staged", "c": "again"}

@@ -16,12 +16,15 @@ import pytest
 import hangarlake.working_set as working_set
 from hangarlake import (
     CommitConflictError,
+    NodeExistsError,
+    NodeNotFoundError,
     NothingToCommitError,
     Repository,
     StorageError,
     WriterLockedError,
 )
 from hangarlake.columns import stage
+from hangarlake.staging import Staging
 from hangarlake.storage import LocalStore, MemoryStore
 from hangarlake.testing import Fault, FaultyStore
 from tests.columns.values import create, exact, reopen
@@ -256,7 +259,7 @@ def test_the_same_keys_are_a_conflict_and_nothing_is_lost(place: str, tmp_path: 
     if resumed:
         w = repo.checkout(write=True)
     for _ in range(2):
-        with pytest.raises(CommitConflictError, match="2 things") as caught:
+        with pytest.raises(CommitConflictError, match="2 conflicts") as caught:
             w.commit("here")
         assert [(c.node, c.key, c.kind) for c in caught.value.conflicts] == [
             ("x", 1, "added-both"),
@@ -314,6 +317,62 @@ def test_resetting_one_column_keeps_the_others(place: str, tmp_path: Path) -> No
     with repo.checkout(write=True) as w:
         assert sorted(w) == ["text", "x"]
         assert w.status().to_dict()["columns"].keys() == {"text"}
+
+
+def test_a_reset_drops_no_node_that_took_the_name_of_another(place: str, tmp_path: Path) -> None:
+    repo = reopen(place, tmp_path / "cache")
+    with repo.checkout(write=True) as w:
+        w["x"][1] = sample(1)
+        w.add_str_column("text")["a"] = "b"
+        w.commit("two columns")
+        w.rename("x", "y")
+        w.rename("text", "x")
+        w["x"]["c"] = "d"
+        with pytest.raises(NodeExistsError, match="'y' was renamed from 'x'"):
+            w.reset("y")
+        assert held(w["y"]) == right([1])
+        assert dict(w["x"].items()) == {"a": "b", "c": "d"}
+        assert w.status().columns["x"].old_name == "text"
+        w.reset(["y", "x"])
+        assert not w.status()
+        assert held(w["x"]) == right([1])
+        assert dict(w["text"].items()) == {"a": "b"}
+
+
+def test_a_reset_puts_nothing_where_there_is_no_room_and_drops_all_or_nothing(place: str, tmp_path: Path) -> None:
+    with reopen(place, tmp_path / "cache").checkout(write=True) as w:
+        w.remove("x")
+        w.create_array("x/a", shape=(2,), dtype="i4")
+        with pytest.raises(NodeExistsError, match="'x' cannot go back"):
+            w.reset("x")
+        assert "x/a" in w.arrays
+        with pytest.raises(NodeNotFoundError, match="nothing"):
+            w.reset(["x/a", "nothing"])
+        assert "x/a" in w.arrays
+        w.remove("x/a")
+        w.reset(["x"])
+        assert list(w.columns) == ["x"]
+
+
+def test_a_commit_whose_staging_file_cannot_be_cleared_has_been_made(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Staging) -> None:
+        raise StorageError("no space left")
+
+    repo = reopen(place, tmp_path / "cache")
+    with repo.checkout(write=True) as w:
+        w["x"][1] = sample(1)
+        w.flush()
+        with monkeypatch.context() as patch:
+            patch.setattr(Staging, "clear", full)
+            commit = w.commit("one")
+        assert repo.resolve().id == commit.id
+        assert "no space left" in caplog.text
+        w._staging.close()
+        w._closed = True
+    with repo.checkout(write=True) as again:
+        assert not again.status()
 
 
 def test_equal_values_after_a_reset_are_written_anew(place: str, tmp_path: Path) -> None:
