@@ -25,10 +25,19 @@ def parse_author(text: str | Author | None) -> Author | None:
 
 
 def default_author() -> Author:
-    """Return ``HANGARLAKE_AUTHOR``, else git's ``user.name`` and ``user.email``, else user@host."""
+    """Return ``HANGARLAKE_AUTHOR``, else git's ``user.name`` and ``user.email``, else user@host.
+
+    Raises
+    ------
+    ValueError
+        If ``HANGARLAKE_AUTHOR`` is not written so.
+    """
     given = os.environ.get("HANGARLAKE_AUTHOR")
     if given:
-        return Author.parse(given)
+        try:
+            return Author.parse(given)
+        except ValueError as error:
+            raise ValueError(f"HANGARLAKE_AUTHOR: {error}") from error
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

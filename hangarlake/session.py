@@ -214,9 +214,11 @@ class Session:
         self.index.set("probed", True)
 
     def close(self) -> None:
-        """Write pending hints, and release connections."""
-        self.refs.close()
-        self.graph.close()
-        with contextlib.suppress(Exception):
-            self.index.close()
-        self.store.close()
+        """Write pending hints, and release connections; a part that fails does not keep the others open."""
+        try:
+            self.refs.close()
+            self.graph.close()
+        finally:
+            with contextlib.suppress(Exception):
+                self.index.close()
+            self.store.close()

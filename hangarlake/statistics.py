@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hangarlake.namespace import is_hidden
 from hangarlake.records.catalog import ArrayNode, ColumnNode
 from hangarlake.records.tree import iter_leaves
 from hangarlake.session import Session, Snapshot
@@ -23,11 +24,11 @@ class Stats:
     commits : int
         In the history of the commit.
     nodes : int
-        Columns, arrays and groups.
+        Columns, arrays and groups (without those of the format's own).
     samples : int
         In all columns.
     logical_bytes : int
-        Raw bytes of all samples and array chunks of the commit.
+        Raw bytes of all samples, and encoded bytes of all array chunks, of the commit.
     stored_bytes : int
         Bytes of all data packs in the bucket, of all commits.
     packs : int
@@ -57,9 +58,9 @@ class Stats:
 def gather_stats(session: Session, snapshot: Snapshot, *, partial: bool = False) -> Stats:
     """Count, from records and one listing alone; no data is read. What is missing is looked for where that may be: in a clone."""
     samples = logical = 0
-    for node in snapshot.catalog.nodes.values():
+    for name, node in snapshot.catalog.nodes.items():
         if isinstance(node, ColumnNode):
-            samples += node.count
+            samples += 0 if is_hidden(name) else node.count
             logical += _column_bytes(session, node)
         elif isinstance(node, ArrayNode):
             leaves = iter_leaves(node.root, session.nodes)
@@ -71,7 +72,7 @@ def gather_stats(session: Session, snapshot: Snapshot, *, partial: bool = False)
         missing = [missing[0] + values, missing[1] + size]
     return Stats(
         commits=sum(1 for _ in session.graph.log(snapshot.commit.id)),
-        nodes=len(snapshot.catalog.nodes),
+        nodes=sum(not is_hidden(name) for name in snapshot.catalog.nodes),
         samples=samples,
         logical_bytes=logical,
         stored_bytes=sum(info.size for info in packs),

@@ -14,14 +14,14 @@ from blake3 import blake3
 
 from hangarlake.chunks import zstd
 from hangarlake.errors import CorruptionError, ObjectNotFoundError
-from hangarlake.records.canonical import check_id
+from hangarlake.records.canonical import object_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hangarlake.storage.base import ObjectStore
 
-__all__ = ["decode_segment", "encode_segment", "read_segment", "segment_key", "segment_span"]
+__all__ = ["SEGMENT_LINES", "decode_segment", "encode_segment", "read_segment", "segment_key", "segment_span"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +32,8 @@ SEGMENT_LIMIT = 64 * 2**20
 
 
 def segment_key(commit_id: str) -> str:
-    """Return the key of the segment beside a commit.
-
-    Raises
-    ------
-    ValueError
-        If it is not an id.
-    """
-    check_id(commit_id, "commit id")
-    return f"history/{commit_id[:2]}/{commit_id}"
+    """Return the key of the segment beside a commit. Raises like :func:`~hangarlake.records.canonical.object_key`."""
+    return object_key("history", commit_id)
 
 
 def segment_span(generation: int) -> int:

@@ -134,8 +134,10 @@ def encode_locations(locations: Locations) -> tuple[bytes, bytes]:
         If it has no rows, or more rows or packs than a segment may have.
     """
     n, p = len(locations), len(locations.pack_ids)
-    if not 0 < n <= SEGMENT_ROWS or p >= _SOLO:
+    if not 0 < n <= SEGMENT_ROWS:
         raise ValueError(f"a location segment has 1 to {SEGMENT_ROWS:,} rows, not {n:,}")
+    if p >= _SOLO:
+        raise ValueError(f"a location segment names at most {_SOLO - 1:,} packs, not {p:,}")
     raw = np.ascontiguousarray(locations.digests).tobytes()
     body = b"".join(
         (

@@ -19,6 +19,7 @@ from hangarlake import (
     RepositoryExistsError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StorageError,
 )
 from hangarlake.storage import LocalStore, MemoryStore
 from tests.columns.values import AUTHOR, create, reopen
@@ -426,3 +427,33 @@ def test_stats_count_what_there_is(repo: Repository) -> None:
     assert (stats.commits, stats.nodes, stats.samples) == (4, 1, 1)
     assert stats.stored_bytes > 0
     assert stats.to_dict()["commits"] == 4
+
+
+def test_stats_leave_out_nodes_that_no_view_shows(repo: Repository) -> None:
+    before = repo.stats()
+    with repo.checkout(write=True) as w:
+        w.add_loose_keys()["a key of the store"] = b"value"
+        w.commit("a key that belongs to no node")
+    after = repo.stats()
+    assert (after.commits, after.nodes, after.samples) == (before.commits + 1, before.nodes, before.samples)
+    assert after.logical_bytes == before.logical_bytes + len(b"value")
+
+
+def test_an_author_in_the_environment_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANGARLAKE_AUTHOR", "Ada without a mail")
+    with pytest.raises(ValueError, match=r"HANGARLAKE_AUTHOR: 'Ada without a mail' is not an author"):
+        Repository.create(tmp_path / "other", cache_dir=tmp_path / "cache")
+
+
+def test_a_part_that_cannot_be_closed_keeps_no_other_open(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise StorageError("the hint was refused")
+
+    closed = []
+    session = repo._session
+    monkeypatch.setattr(session.refs, "close", fail)
+    monkeypatch.setattr(session.index, "close", lambda: closed.append("index"))
+    monkeypatch.setattr(session.store, "close", lambda: closed.append("store"))
+    with pytest.raises(StorageError, match="hint"):
+        repo.close()
+    assert closed == ["index", "store"]
