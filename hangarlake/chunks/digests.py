@@ -74,7 +74,7 @@ def canonical_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """
     try:
         native = np.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError, SyntaxError) as error:  # NumPy reads some strings as Python
         raise SchemaError(f"{dtype!r} is not a NumPy dtype: {error}") from error
     return _canonical(native)
 

@@ -19,6 +19,7 @@ __all__ = [
     "digest",
     "format_time",
     "is_id",
+    "object_key",
     "parse_json_object",
     "parse_time",
     "quote_name",
@@ -172,6 +173,18 @@ def check_id(value: object, what: str = "id", length: int = 64) -> str:
         shown = repr(value)
         raise ValueError(f"{what} is not {length} lower-case hexadecimal digits: {shown[:80]}")
     return str(value)
+
+
+def object_key(folder: str, object_id: str, suffix: str = "") -> str:
+    """Return the key ``<folder>/<first 2 digits>/<id><suffix>`` of an object that is named by an id of 64 digits.
+
+    Raises
+    ------
+    ValueError
+        If it is not an id.
+    """
+    check_id(object_id, f"the id of an object in {folder}/")
+    return f"{folder}/{object_id[:2]}/{object_id}{suffix}"
 
 
 def utc_now() -> datetime:

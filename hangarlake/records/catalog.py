@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from hangarlake.chunks import zstd
+from hangarlake.chunks.digests import canonical_dtype
 from hangarlake.errors import CorruptionError, SchemaError
-from hangarlake.records.canonical import canonical_json, digest, is_id
+from hangarlake.records.canonical import canonical_json, digest, is_id, object_key
 from hangarlake.records.node import Node, NodeRef, decode_node
 
 __all__ = [
@@ -33,6 +34,7 @@ _np_dtype = lru_cache(maxsize=1024)(np.dtype)
 
 Kind: TypeAlias = Literal["ndarray", "str", "bytes", "json"]
 
+# No reader unpacks a larger catalog, so no writer makes one.
 _MAX_BYTES = 1 << 30
 
 
@@ -142,8 +144,8 @@ def _root_fields(root: NodeRef | None) -> dict[str, Any]:
 
 
 def catalog_key(catalog_id: str) -> str:
-    """Return the object key of a catalog."""
-    return f"catalogs/{catalog_id[:2]}/{catalog_id}"
+    """Return the object key of a catalog. Raises like :func:`~hangarlake.records.canonical.object_key`."""
+    return object_key("catalogs", catalog_id)
 
 
 def check_node_name(name: object) -> str:
@@ -210,8 +212,19 @@ class Catalog:
         return {"encodings": encodings, "roots": roots}
 
     def encode(self) -> bytes:
-        """Return the object's bytes."""
+        """Return the object's bytes.
+
+        Raises
+        ------
+        SchemaError
+            If it would be larger than readers take.
+        """
         lines = self.logical_text.encode() + b"\n" + canonical_json(self.physical()) + b"\n"
+        if len(lines) > _MAX_BYTES:
+            raise SchemaError(
+                f"the catalog of {len(self.nodes):,} columns, arrays and groups would be {len(lines):,} bytes long "
+                f"({_MAX_BYTES:,} at most); shorten their attributes, or keep them in several repositories"
+            )
         return zstd.compress(lines, 3, checksum=True)
 
     @classmethod
@@ -226,13 +239,13 @@ class Catalog:
         try:
             lines = zstd.decompress(data, limit=_MAX_BYTES).split(b"\n")
         except CorruptionError as error:
-            raise CorruptionError(f"catalog {what} is damaged: {error}") from error
+            raise CorruptionError(f"catalog {what} is damaged: {error}; restore it from a clone") from error
         if len(lines) != 3 or lines[2]:
-            raise CorruptionError(f"catalog {what} is damaged: it does not have its two lines")
+            raise CorruptionError(f"catalog {what} is damaged: it does not have its two lines; restore it from a clone")
         try:
             physical = json.loads(lines[1])
-        except ValueError as error:
-            raise CorruptionError(f"catalog {what} is damaged: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise CorruptionError(f"catalog {what} is damaged: {error}; restore it from a clone") from error
         return cls.parse(catalog_id, lines[0], physical)
 
     @classmethod
@@ -254,11 +267,13 @@ class Catalog:
             places = _PhysicalModel.model_validate(physical)
             inlined: dict[bytes, bytes] = {}
             nodes = {
-                name: _node(model, places.roots.get(name), places.encodings.get(name, {}), inlined)
+                name: _node(name, model, places.roots.get(name), places.encodings.get(name, {}), inlined)
                 for name, model in content.nodes.items()
             }
-        except (ValidationError, ValueError) as error:
-            raise CorruptionError(f"catalog {what} is not as it should be: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise CorruptionError(
+                f"catalog {what} is not as it should be: {error}; restore it from a clone, or upgrade hangarlake"
+            ) from error
         catalog = cls(MappingProxyType(nodes), MappingProxyType(content.attrs), inlined)
         catalog.__dict__["logical_text"] = raw.decode()
         return catalog
@@ -292,7 +307,7 @@ class _ColumnModel(_TreeFields):
     type: Literal["column"]
     kind: Kind
     dtype: str = Field(max_length=64)
-    shape: list[int | None] = Field(max_length=32)
+    shape: list[Annotated[int, Field(ge=0, lt=1 << 63)] | None] = Field(max_length=32)
     variable_shape: bool
     nested: bool
     attrs: dict[str, Any]
@@ -315,7 +330,7 @@ class _LogicalModel(_Model):
 
 class _RootModel(_Model):
     pack: str | None = None
-    offset: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0, lt=1 << 62)
     length: int = Field(default=0, ge=0, lt=1 << 32)
     inline: str | None = None
 
@@ -326,6 +341,7 @@ class _PhysicalModel(_Model):
 
 
 def _node(
+    name: str,
     model: _ColumnModel | _ArrayModel | _GroupModel,
     place: _RootModel | None,
     encoding: dict[str, Any],
@@ -337,20 +353,19 @@ def _node(
     if model.root is not None:
         root_id = bytes.fromhex(model.root)
         if place is None or (place.pack is None) == (place.inline is None):
-            raise ValueError("the place of a root is missing")
+            raise ValueError(f"the place of the root of {name!r} is missing")
         if place.inline is not None:
             inlined[root_id] = base64.b64decode(place.inline, validate=True)
             root = NodeRef(root_id, model.level, model.count)
         else:
             if not is_id(place.pack):
-                raise ValueError("the pack of a root has no valid id")
+                raise ValueError(f"the pack of the root of {name!r} has no valid id")
             root = NodeRef(
                 root_id, model.level, model.count, bytes.fromhex(place.pack or ""), place.offset, place.length
             )
     if isinstance(model, _ArrayModel):
         return ArrayNode(model.metadata, root, encoding)
-    np_dtype = np.dtype(model.dtype)
-    if np_dtype.hasobject or np_dtype.kind not in "biufcmMSU" or np_dtype.str != model.dtype:
-        raise ValueError(f"dtype {model.dtype!r} is none that a column may have")
+    if canonical_dtype(model.dtype).str != model.dtype:
+        raise ValueError(f"dtype {model.dtype!r} of {name!r} is not as columns spell it")
     schema = ColumnSchema(model.kind, model.dtype, tuple(model.shape), model.variable_shape, model.nested)
     return ColumnNode(schema, root, model.attrs, encoding)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from hangarlake.errors import CorruptionError, UnsupportedFormatError
 from hangarlake.records.canonical import (
     canonical_json,
-    check_id,
     digest,
     format_time,
     is_id,
+    object_key,
     parse_json_object,
     parse_time,
 )
@@ -29,18 +29,12 @@ __all__ = ["COMMIT_LIMIT", "commit_key", "encode_commit", "next_generation", "pa
 
 #: The longest commit record that is read or written, in bytes.
 COMMIT_LIMIT = 4 * 2**20
+_MAX_GENERATION = 2**63 - 1  # what the local index can keep
 
 
 def commit_key(commit_id: str) -> str:
-    """Return the key of a commit's object.
-
-    Raises
-    ------
-    ValueError
-        If it is not an id.
-    """
-    check_id(commit_id, "commit id")
-    return f"commits/{commit_id[:2]}/{commit_id}.json"
+    """Return the key of a commit's object. Raises like :func:`~hangarlake.records.canonical.object_key`."""
+    return object_key("commits", commit_id, ".json")
 
 
 def next_generation(parents: Iterable[Commit]) -> int:
@@ -135,7 +129,7 @@ def _to_commit(commit_id: str, obj: dict[str, Any]) -> Commit:
     if not (
         type(generation) is int
         and type(parents) is list
-        and generation >= 0
+        and 0 <= generation <= _MAX_GENERATION
         and (generation > 0) == bool(parents)
         and all(map(is_id, parents))
         and (len(parents) < 2 or len(set(parents)) == len(parents))

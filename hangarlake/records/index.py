@@ -40,6 +40,11 @@ create table if not exists facts (key text primary key, value text not null) wit
 """
 
 
+# Connections of a parent process. SQLite forbids to use them in a child, and to close them, which the last reference would:
+# https://www.sqlite.org/howtocorrupt.html, 2.6.
+_inherited: list[sqlite3.Connection] = []
+
+
 class Index:
     """Commits, refs and working facts of one repository, kept between sessions.
 
@@ -53,20 +58,22 @@ class Index:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = Path(path) if path is not None else None
+        self._db: sqlite3.Connection | None = None
         self._reset()
 
     def _reset(self) -> None:
+        if self._db is not None:
+            _inherited.append(self._db)
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._db: sqlite3.Connection | None = None
+        self._db = None
         self._degraded = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._path = state["_path"]
-        self._reset()
+        self.__init__(state["_path"])  # type: ignore[misc]  # opened afresh in another process
 
     def __repr__(self) -> str:
         return f"Index({str(self._path)!r})" if self._path is not None else "Index(None)"
@@ -123,32 +130,12 @@ class Index:
 
     # ---- refs --------------------------------------------------------------------------------------------------------
 
-    def get_ref(self, name: str) -> tuple[int, str | None] | None:
-        """Return (seq, commit id) of the newest movement of a branch that was seen; it may stand further by now."""
-        row = self._use(
-            lambda db: db.execute("select seq, commit_id from refs where name = ?", [name]).fetchone(), None
-        )
-        return None if row is None else (int(row[0]), row[1])
-
-    def set_ref(self, name: str, seq: int, commit: str | None) -> None:
-        """Note the newest movement of a branch that was seen; an older one than is known changes nothing."""
-
-        def write(db: sqlite3.Connection) -> None:
-            with db:
-                db.execute(
-                    "insert into refs values (?, ?, ?) on conflict (name) do update "
-                    "set seq = excluded.seq, commit_id = excluded.commit_id where excluded.seq > seq",
-                    [name, seq, commit],
-                )
-
-        self._use(write, None)
-
     def refs(self) -> dict[str, tuple[int, str | None]]:
-        """Return what :meth:`get_ref` would, for all branches that were seen."""
+        """Return (seq, commit id) of the newest movement of each branch that was seen; it may stand further by now."""
         statement = "select name, seq, commit_id from refs order by name"
         none: list[tuple[str, int, str | None]] = []
         rows = self._use(lambda db: db.execute(statement).fetchall(), none)
-        return {name: (int(seq), commit) for name, seq, commit in rows}
+        return {name: (seq, commit) for name, seq, commit in rows if isinstance(seq, int)}
 
     def replace_refs(self, prefix: str, refs: Mapping[str, tuple[int, str | None]], *, prune: bool = False) -> None:
         """Set the refs below `prefix` to what was just read, older or newer; with `prune` those not given are forgotten."""

@@ -18,6 +18,7 @@ MARKER_KEY = "hangarlake.json"
 VERSION: Literal[1] = 1
 
 _LIMIT = 2**20  # of the marker, in bytes
+_MAX_GRACE = 86_400 * timedelta.max.days  # in seconds
 _KNOWN_READ_FEATURES: frozenset[str] = frozenset()
 _KNOWN_WRITE_FEATURES: frozenset[str] = frozenset()
 _REMEDY = "upgrade with: pip install --upgrade hangarlake"
@@ -59,7 +60,7 @@ class Marker(BaseModel):
     id: Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
     created: Annotated[datetime, AfterValidator(_aware)]
     default_branch: Annotated[str, Field(min_length=1, max_length=1024)]
-    grace_seconds: Annotated[int, Field(ge=0)] = 86_400
+    grace_seconds: Annotated[int, Field(ge=0, le=_MAX_GRACE)] = 86_400
     features: Features = Features()
 
     @field_validator("created", mode="before")

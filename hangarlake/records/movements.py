@@ -20,7 +20,6 @@ __all__ = [
     "TAGS",
     "Movement",
     "Tag",
-    "branch_prefix",
     "check_branch_name",
     "check_tag_name",
     "encode_hint",
@@ -104,11 +103,6 @@ def name_in_key(quoted: str) -> str | None:
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
-
-
-def branch_prefix(branch: str) -> str:
-    """Return the prefix of all movements of a branch."""
-    return f"{BRANCHES}{quote_name(branch)}/"
 
 
 def movement_key(branch: str, seq: int) -> str:

@@ -69,6 +69,7 @@ def test_a_commit_under_anothers_id_is_noticed():
         {"generation": -1},
         {"generation": True},
         {"generation": 1.0},
+        {"generation": 1 << 63},
         {"parents": []},
         {"parents": ["../../etc"]},
         {"parents": [PARENT, PARENT], "renames": [{}, {}]},
@@ -129,5 +130,5 @@ def test_the_generation_is_one_more_than_the_greatest_of_the_parents():
 
 @pytest.mark.parametrize("commit_id", ["", "abc", "../" * 20, None])
 def test_only_ids_become_keys(commit_id):
-    with pytest.raises(ValueError, match="commit id"):
+    with pytest.raises(ValueError, match="id of an object in commits/"):
         commit_key(commit_id)

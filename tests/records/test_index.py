@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -8,6 +9,8 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from unittest import mock
 
 import pytest
 
@@ -43,15 +46,23 @@ def test_a_commit_that_is_known_is_kept_as_it_is():
     assert index.get_commits(["a"]) == {"a": "first"}
 
 
-def test_refs_only_go_forwards(tmp_path):
+def test_refs_are_replaced_below_their_prefix_alone(tmp_path):
     index = Index(tmp_path / "index.sqlite")
-    index.set_ref("main", 5, "five")
-    index.set_ref("main", 3, "three")
-    assert index.get_ref("main") == (5, "five")
-    index.set_ref("main", 6, None)
-    index.set_ref("dev", 1, "one")
-    assert Index(tmp_path / "index.sqlite").refs() == {"dev": (1, "one"), "main": (6, None)}
-    assert index.get_ref("absent") is None
+    index.replace_refs("origin/", {"main": (5, "five"), "dev": (1, "one")})
+    index.replace_refs("other/", {"main": (2, "two")})
+    index.replace_refs("origin/", {"main": (3, None)})
+    expected = {"origin/dev": (1, "one"), "origin/main": (3, None), "other/main": (2, "two")}
+    assert Index(tmp_path / "index.sqlite").refs() == expected
+    index.replace_refs("origin/", {"new": (1, "new")}, prune=True)
+    assert index.refs() == {"origin/new": (1, "new"), "other/main": (2, "two")}
+
+
+def test_a_ref_without_a_number_is_passed_over(tmp_path):
+    index = Index(tmp_path / "index.sqlite")
+    index.replace_refs("", {"main": (5, "five")})
+    with sqlite3.connect(tmp_path / "index.sqlite") as connection:
+        connection.execute("insert into refs values ('dev', 'x', 'one')")
+    assert index.refs() == {"main": (5, "five")}
 
 
 def test_facts_are_kept(tmp_path):
@@ -194,6 +205,36 @@ def test_a_forked_child_opens_the_file_for_itself(tmp_path):
     assert answers.get(timeout=30) == 1
     child.join()
     assert index.get("fact") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("how", ["use", "close"])
+def test_a_forked_child_does_not_close_what_its_parent_opened(tmp_path, how):
+    opened = []
+
+    class Noted(sqlite3.Connection):
+        def __del__(self):
+            opened.append("closed")
+
+    index = Index(tmp_path / "index.sqlite")
+    with mock.patch.object(sqlite3, "connect", partial(sqlite3.connect, factory=Noted)):
+        index.set("fact", 1)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+
+    def child():
+        if how == "use":
+            index.get("fact")
+        else:
+            index.close()
+        gc.collect()
+        answers.put(list(opened))
+
+    process = context.Process(target=child)
+    process.start()
+    assert answers.get(timeout=30) == []
+    process.join()
+    index.close()
 
 
 def test_an_index_pickles_to_its_path(tmp_path):

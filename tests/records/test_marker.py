@@ -77,6 +77,7 @@ def test_members_of_later_versions_are_ignored():
         {"id": "A" * 32},
         {"created": "yesterday"},
         {"grace_seconds": -1},
+        {"grace_seconds": 10**15},
         {"default_branch": ""},
         {"features": []},
     ],
