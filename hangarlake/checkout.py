@@ -151,7 +151,7 @@ class BaseCheckout(ArrayViews):
                 raise self.absent(name)
             view = self._make_view(name, node)
             if not isinstance(node, GroupNode):  # a group of zarr would not notice what is staged in it later
-                self._views[name] = view
+                view = self._views.setdefault(name, view)  # one for all threads: writers of an array take turns by it
         return view
 
     def _make_view(self, name: str, node: Any) -> Any:

@@ -14,15 +14,17 @@ import numpy.typing as npt
 
 from hangarlake.arrays.chunkkeys import grid_of
 from hangarlake.arrays.hierarchy import ArrayOwner, WritingOwner
-from hangarlake.arrays.layout import ArrayLayout
+from hangarlake.arrays.layout import ArrayLayout, check_grid, checked_shape
 from hangarlake.arrays.metadata import checked_attributes, restored
-from hangarlake.arrays.reading import is_basic, read_region
-from hangarlake.arrays.writing import write_region
+from hangarlake.arrays.reading import forwards, is_basic, read_region
+from hangarlake.arrays.writing import cast, write_region
 from hangarlake.attributes import NodeAttributes
+from hangarlake.chunks.grid import normalize_selection, selection_shape, touches_along
+from hangarlake.columns.reading import ViewOwner
 from hangarlake.errors import ReadOnlyError, SchemaError
 from hangarlake.namespace import path_of
 from hangarlake.records.catalog import ArrayNode
-from hangarlake.records.keys import as_key_array
+from hangarlake.records.node import Leaf
 from hangarlake.records.tree import iter_leaves
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _PART_OF_SHARD = 4
 _LARGE_SHARD = 1 << 20
 
 
-class ArrayViewOwner(ArrayOwner, Protocol):
+class ArrayViewOwner(ArrayOwner, ViewOwner, Protocol):
     """What an array needs of its checkout."""
 
     @property
@@ -43,11 +45,6 @@ class ArrayViewOwner(ArrayOwner, Protocol):
 
     def array_node(self, name: str) -> ArrayNode:
         """Return the node of an array, or raise if the checkout is closed or the array gone."""
-
-    def token_of(self, name: str) -> tuple[Any, ...]:
-        """Return what identifies the content of a node in all processes."""
-
-    def __getitem__(self, key: Any) -> Any: ...
 
 
 class WritableArrayOwner(ArrayViewOwner, WritingOwner, Protocol):
@@ -150,8 +147,12 @@ class Array:
     @property
     def nbytes_stored(self) -> int:
         """Bytes of all chunks as they are stored, from the records alone."""
-        leaves = iter_leaves(self._owner.array_tree(self._name), self._owner.nodes)
-        return sum(int(leaf.entries.table.lengths[leaf.entries.rows].sum()) for leaf in leaves)
+        return sum(int(leaf.entries.table.lengths[leaf.entries.rows].sum()) for leaf in self._leaves())
+
+    def _leaves(self) -> Iterator[Leaf]:
+        """Go through the chunks as they are now, what is staged included."""
+        with self._owner.guard:  # the tree and its nodes are of one moment
+            return iter_leaves(self._owner.array_tree(self._name), self._owner.nodes)
 
     @property
     def attrs(self) -> Mapping[str, Any]:
@@ -190,20 +191,24 @@ class Array:
             Naming the array and the chunk.
         """
         layout = self._layout
-        if layout.encoding is None or not is_basic(selection) or self._is_small_part(layout, selection):
+        if not is_basic(selection):
             return self.to_zarr()[selection]
-        out = read_region(self._owner, self._name, layout, selection)
+        if layout.encoding is None or self._is_small_part(layout, selection):
+            taken, turned = forwards(selection, layout.shape)
+            out = self.to_zarr()[taken]
+            if not isinstance(out, np.ndarray):
+                return out
+            where: tuple[Any, ...] = (*turned, ...)  # an array even where nothing is left to index
+            out = out[where]
+        else:
+            out = read_region(self._owner, self._name, layout, selection)
         return out if out.ndim else out[()]
 
     def _is_small_part(self, layout: ArrayLayout, selection: Any) -> bool:
         """Tell whether a selection wants little of large shards, which zarr reads in parts."""
         if layout.inner_shape is None or layout.chunk_nbytes < _LARGE_SHARD:
             return False
-        from hangarlake.chunks.grid import normalize_selection, touches_along
-
         parts = normalize_selection(selection, layout.shape)
-        if any(isinstance(part, range) and part.step < 0 for part in parts):
-            return False  # zarr has no negative steps
         wanted = math.prod(len(part) if isinstance(part, range) else 1 for part in parts)
         shards = math.prod(
             len(touches_along(part, side)) for part, side in zip(parts, layout.chunk_shape or (), strict=True)
@@ -323,12 +328,17 @@ class WritableArray(Array):
             For values whose shape does not fit.
         """
         layout = self._layout
-        if layout.encoding is None or not is_basic(selection):
-            with self._turn:
-                self.to_zarr()[selection] = value
-            return
         with self._turn:
-            write_region(self._owner, self._name, layout, selection, value)
+            if not is_basic(selection):
+                self.to_zarr()[selection] = value
+            elif layout.encoding is None:
+                taken, turned = forwards(selection, layout.shape)
+                if any(part.step for part in turned):
+                    region = selection_shape(normalize_selection(selection, layout.shape))
+                    value = np.broadcast_to(np.asarray(value), region)[turned]
+                self.to_zarr()[taken] = value
+            else:
+                write_region(self._owner, self._name, layout, selection, value)
 
     def _put(self, metadata: Mapping[str, Any]) -> None:
         with self._owner.guard:
@@ -351,30 +361,32 @@ class WritableArray(Array):
         SchemaError
             For another number of dimensions, or negative lengths.
         """
-        wanted = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-        layout = self._layout
-        if len(wanted) != layout.ndim or any(n < 0 for n in wanted):
-            raise SchemaError(f"array {self._name!r} has {layout.ndim} dimensions; {wanted} is no shape of it")
-        new = tuple(int(n) for n in wanted)
-        if layout.chunk_shape is None or layout.keys is None:
-            self.to_zarr().resize(new)
-            return
-        with self._turn, self._owner.guard:
-            self._put({**self._node.metadata, "shape": list(new)})
-            if any(n < old for n, old in zip(new, layout.shape, strict=True)):
-                self._drop_beyond(new, layout)
+        new = checked_shape(f"array {self._name!r}", shape)
+        if len(new) != self.ndim:
+            raise SchemaError(f"array {self._name!r} has {self.ndim} dimensions; {new} is no shape of it")
+        with self._turn:
+            layout = self._layout
+            if layout.chunk_shape is None or layout.keys is None:
+                self.to_zarr().resize(new)
+                return
+            with self._owner.guard:
+                metadata = {**self._node.metadata, "shape": list(new)}
+                check_grid(self._name, metadata)
+                self._put(metadata)
+                if any(n < old for n, old in zip(new, layout.shape, strict=True)):
+                    self._drop_beyond(new, layout)
 
     def _drop_beyond(self, shape: tuple[int, ...], layout: ArrayLayout) -> None:
         assert layout.chunk_shape is not None
-        grid = np.array([-(-n // side) for n, side in zip(shape, layout.chunk_shape, strict=True)], np.uint32)
+        grid = np.array([-(-n // side) for n, side in zip(shape, layout.chunk_shape, strict=True)], np.uint64)
         stage = self._owner.array_stage(self._name)
-        for leaf in list(iter_leaves(stage.fold(), self._owner.nodes)):
+        for leaf in list(self._leaves()):
             beyond = (grid_of(leaf.keys, layout.ndim) >= grid).any(axis=1)
-            for key in as_key_array(leaf.keys[beyond].tolist()).tolist():
+            for key in leaf.keys[beyond].tolist():
                 stage.remove(key)
 
     def append(self, data: npt.ArrayLike, axis: int = 0) -> tuple[int, ...]:
-        """Add elements at the end of an axis, and return the new shape.
+        """Add elements at the end of an axis, and return the new shape; nothing is staged if that fails.
 
         Parameters
         ----------
@@ -387,8 +399,8 @@ class WritableArray(Array):
         ValueError
             If the shape does not fit.
         """
-        given = np.asarray(data)
         with self._turn:
+            given = cast(data, self.dtype)
             shape = self.shape
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(f"array {self._name!r} has {len(shape)} dimensions and no axis {axis}")
@@ -401,8 +413,12 @@ class WritableArray(Array):
                 )
             new = (*shape[:axis], shape[axis] + given.shape[axis], *shape[axis + 1 :])
             self.resize(new)
-            if given.size:
-                self[(slice(None),) * axis + (slice(shape[axis], None),)] = given
+            try:
+                if given.size:
+                    self[(slice(None),) * axis + (slice(shape[axis], None),)] = given
+            except BaseException:
+                self.resize(shape)
+                raise
             return new
 
     def _assign_orthogonal(self, selection: Any, value: Any) -> None:
@@ -417,7 +433,7 @@ class WritableArray(Array):
             return
         box = tuple(slice(int(p.min()), int(p.max()) + 1) for p in positions)
         held = np.asarray(self[box])
-        values = np.asarray(value)
+        values = cast(value, held.dtype)
         gone = tuple(i for i, part in enumerate(parts) if isinstance(part, int | np.integer))
         if values.ndim and gone:
             values = np.expand_dims(values, gone)

@@ -100,6 +100,10 @@ def _inside(place: Sequence[int], layout: ArrayLayout, shape: Sequence[int]) -> 
 def _greatest(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float | None:
     if a.dtype.kind not in "biufc" or not a.size:
         return None
+    if a.dtype.kind in "iu":
+        # The difference of two integers fits the unsigned type of their size, though neither they nor floats of it need be exact.
+        size = np.dtype(f"u{a.dtype.itemsize}")
+        return float((np.maximum(a, b).astype(size) - np.minimum(a, b).astype(size)).max())
     wide = np.complex128 if a.dtype.kind == "c" else np.float64
     with np.errstate(all="ignore"):
         distances = np.abs(a.astype(wide) - b.astype(wide))

@@ -12,20 +12,19 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from hangarlake.arrays.chunkkeys import ChunkKeys, chunk_keys_of
+from hangarlake.arrays.layout import check_grid
 from hangarlake.arrays.metadata import check_key, metadata_bytes, parse_metadata
 from hangarlake.arrays.stage import REMOVED, ArrayStage, StagedChunk
 from hangarlake.chunks.packs import ChunkRef
-from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.column import Column
-from hangarlake.columns.lookup import HotNodes
-from hangarlake.columns.reading import PendingChunks
+from hangarlake.columns.reading import PendingChunks, ReadingOwner
 from hangarlake.errors import NodeExistsError, ObjectNotFoundError
 from hangarlake.namespace import LOOSE, ROOT, NodeTable, path_of
 from hangarlake.records.catalog import ArrayNode, CatalogNode, ColumnNode, GroupNode
 from hangarlake.records.diff import same_json
 from hangarlake.records.entries import PENDING, Entries
-from hangarlake.records.node import NodeRef
-from hangarlake.records.tree import NodeSource, iter_leaves
+from hangarlake.records.node import Leaf, NodeRef
+from hangarlake.records.tree import iter_leaves
 
 __all__ = ["ArrayOwner", "Hierarchy", "WritableHierarchy", "WritingOwner", "chunk_place"]
 
@@ -34,20 +33,8 @@ _METADATA = "zarr.json"
 _WHOLE_BYTES = 1 << 20
 
 
-class ArrayOwner(Protocol):
+class ArrayOwner(ReadingOwner, Protocol):
     """What arrays need of their checkout."""
-
-    @property
-    def nodes(self) -> NodeSource: ...
-
-    @property
-    def chunks(self) -> ChunkReader: ...
-
-    @property
-    def hot(self) -> HotNodes: ...
-
-    @property
-    def pending(self) -> PendingChunks | None: ...
 
     @property
     def node_table(self) -> NodeTable: ...
@@ -208,7 +195,7 @@ class Hierarchy:
         owner = self.owner
         with owner.guard:
             nodes = self._reachable(prefix)
-            trees = {name: owner.array_tree(name) for name, node in nodes if isinstance(node, ArrayNode)}
+            trees = {name: self._leaves(name) for name, node in nodes if isinstance(node, ArrayNode)}
             loose = owner.loose_keys()
             column = [(key, loose.shape_of(key)[0]) for key in loose if key.startswith(prefix)] if loose else []
         for name, node in nodes:
@@ -220,14 +207,18 @@ class Hierarchy:
                 yield from self._chunk_keys(node, base, trees[name], prefix)
         yield from column
 
-    def _chunk_keys(self, node: ArrayNode, base: str, root: NodeRef | None, prefix: str) -> Iterator[tuple[str, int]]:
+    def _leaves(self, name: str) -> Iterator[Leaf]:
+        """Return the leaves of an array's tree as it is now: the tree and its nodes are of one moment under the guard."""
+        return iter_leaves(self.owner.array_tree(name), self.owner.nodes)
+
+    def _chunk_keys(self, node: ArrayNode, base: str, leaves: Iterator[Leaf], prefix: str) -> Iterator[tuple[str, int]]:
         keys = chunk_keys_of(node.metadata)
         if keys is None:
             return
         everything = base.startswith(prefix)
         if not everything and not _may_start(keys, prefix[len(base) :]):
             return
-        for leaf in iter_leaves(root, self.owner.nodes):
+        for leaf in leaves:
             lengths = leaf.entries.table.lengths[leaf.entries.rows].tolist()
             for name, length in zip(keys.names(leaf.keys), lengths, strict=True):
                 key = base + name
@@ -248,11 +239,11 @@ class Hierarchy:
             if loose is not None:
                 found.update(key[len(base) :].partition("/")[0] for key in loose if key.startswith(base))
             array, inner = self._array_above(path)
+            above = table[array] if array is not None else None
             root = owner.array_tree(array) if array is not None else None
-        if array is not None and root is not None:
-            array_node = table[array]
-            assert isinstance(array_node, ArrayNode)
-            found.update(self._parts_below(array_node, root, inner))
+            nodes = owner.nodes
+        if isinstance(above, ArrayNode) and root is not None:
+            found.update(_parts_below(above, iter_leaves(root, nodes), inner))
         return sorted(found)
 
     def _array_above(self, path: str) -> tuple[str | None, str]:
@@ -264,19 +255,6 @@ class Hierarchy:
                 return name, path[len(name) + 1 :]
             name = name.rpartition("/")[0]
         return (ROOT, path) if isinstance(table.get(ROOT), ArrayNode) else (None, "")
-
-    def _parts_below(self, node: ArrayNode, root: NodeRef, inner: str) -> set[str]:
-        keys = chunk_keys_of(node.metadata)
-        if keys is None:
-            return set()
-        if not inner and keys.name == "default" and keys.separator == "/":
-            return {"c"}
-        base = f"{inner}/" if inner else ""
-        parts: set[str] = set()
-        if _may_start(keys, base):
-            for leaf in iter_leaves(root, self.owner.nodes):
-                parts.update(n[len(base) :].partition("/")[0] for n in keys.names(leaf.keys) if n.startswith(base))
-        return parts
 
 
 class WritableHierarchy(Hierarchy):
@@ -333,6 +311,8 @@ class WritableHierarchy(Hierarchy):
         present = owner.node_table.get(name)
         if isinstance(present, ColumnNode):
             raise NodeExistsError(f"there is a column {name!r}; choose another path, or remove the column")
+        if isinstance(node, ArrayNode):
+            check_grid(name, node.metadata)
         if isinstance(present, ArrayNode) and isinstance(node, ArrayNode) and _same_chunk_keys(present, node):
             if not same_json(present.metadata, node.metadata):
                 owner.put_node(name, replace(present, metadata=node.metadata))
@@ -369,10 +349,9 @@ class WritableHierarchy(Hierarchy):
         """Turn the chunks of an array into keys that belong to no node."""
         node = self.owner.node_table[name]
         assert isinstance(node, ArrayNode)
-        root = self.owner.array_tree(name)
-        if root is None:
+        if self.owner.array_tree(name) is None:
             return
-        held = {key: self.get(key) for key, _ in self._chunk_keys(node, _base(name), root, "")}
+        held = {key: self.get(key) for key, _ in self._chunk_keys(node, _base(name), self._leaves(name), "")}
         self.owner.drop_node(name)
         loose = self.owner.add_loose_keys()
         for key, value in held.items():
@@ -410,8 +389,8 @@ class WritableHierarchy(Hierarchy):
             if array is not None and inner:
                 node = table[array]
                 assert isinstance(node, ArrayNode)
-                tree = owner.array_tree(array)
-                self._delete_chunks(array, (key for key, _ in self._chunk_keys(node, _base(array), tree, base)))
+                leaves = self._leaves(array)
+                self._delete_chunks(array, (key for key, _ in self._chunk_keys(node, _base(array), leaves, base)))
             gone = [name for name in table.below(path) if not isinstance(table[name], ColumnNode)]
             for name in [path or ROOT, *gone]:
                 if isinstance(table.get(name), ArrayNode | GroupNode):
@@ -431,6 +410,20 @@ class WritableHierarchy(Hierarchy):
             tree_key = codec.parse(key[base:]) if codec is not None else None
             if tree_key is not None:
                 stage.remove(tree_key)
+
+
+def _parts_below(node: ArrayNode, leaves: Iterator[Leaf], inner: str) -> set[str]:
+    keys = chunk_keys_of(node.metadata)
+    if keys is None:
+        return set()
+    if not inner and keys.name == "default" and keys.separator == "/":
+        return {"c"}
+    base = f"{inner}/" if inner else ""
+    parts: set[str] = set()
+    if _may_start(keys, base):
+        for leaf in leaves:
+            parts.update(n[len(base) :].partition("/")[0] for n in keys.names(leaf.keys) if n.startswith(base))
+    return parts
 
 
 def _parsed(node: ArrayNode, name: str, rest: str) -> tuple[str, bytes] | None:

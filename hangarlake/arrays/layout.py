@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,9 +17,45 @@ from hangarlake.arrays.metadata import restored
 from hangarlake.chunks.codecs import encode_chunk
 from hangarlake.chunks.digests import canonical_dtype
 from hangarlake.chunks.encodings import Encoding
-from hangarlake.errors import HangarlakeError, UnsupportedFormatError
+from hangarlake.errors import HangarlakeError, SchemaError, UnsupportedFormatError
 
-__all__ = ["ArrayLayout"]
+__all__ = ["ArrayLayout", "check_grid", "checked_shape"]
+
+# Grid coordinates are stored in 32 bits (format §6).
+_MOST_CHUNKS = 1 << 32
+
+
+def checked_shape(what: str, shape: Sequence[int] | int) -> tuple[int, ...]:
+    """Return the lengths of dimensions that a person gave.
+
+    Raises
+    ------
+    SchemaError
+        Naming `what` they are of, if one of them is no integer from 0.
+    """
+    try:
+        lengths = tuple(map(operator.index, (shape,) if isinstance(shape, int | np.integer) else shape))
+    except TypeError:
+        lengths = (-1,)
+    if any(n < 0 for n in lengths):
+        raise SchemaError(f"{what}: a shape is a tuple of int from 0, not {shape!r}")
+    return lengths
+
+
+def check_grid(name: str, metadata: Mapping[str, Any]) -> None:
+    """Refuse an array of more chunks than can be told apart.
+
+    Raises
+    ------
+    SchemaError
+    """
+    shape = metadata["shape"]
+    for axis, (n, side) in enumerate(zip(shape, _chunk_shape(metadata, len(shape)) or shape, strict=True)):
+        if side and -(-n // side) > _MOST_CHUNKS:
+            raise SchemaError(
+                f"array {name!r} would have {-(-n // side):,} chunks along axis {axis}, and {_MOST_CHUNKS:,} is the most; "
+                "choose larger chunks or a smaller shape"
+            )
 
 
 @dataclass(frozen=True)
@@ -114,11 +151,16 @@ class ArrayLayout:
         if kind in "mM":
             pattern: Any = np.asarray(fill).view("<i8")[()]
             return bool((chunk.view("<i8") == pattern).all())
-        if kind == "f" and fill == 0:
-            bits = np.dtype(f"<u{self.dtype.itemsize}")
-            return bool((chunk.view(bits) == np.asarray(fill).view(bits)[()]).all())
-        if fill != fill:
-            return bool(np.isnan(chunk).all())
+        if kind in "fc":
+            # Part by part, so that the sign of a zero counts, and NaN in one part hides nothing in the other.
+            size = self.dtype.itemsize // (2 if kind == "c" else 1)
+            real, bits = np.dtype(f"<f{size}"), np.dtype(f"<u{size}")
+            fills = np.asarray(fill).reshape(1).view(real)
+            parts = chunk.reshape(-1).view(real).reshape(-1, len(fills))
+            return all(
+                bool(np.isnan(part).all() if value != value else (part.view(bits) == value.view(bits)).all())
+                for part, value in zip(parts.T, fills, strict=True)
+            )
         return bool((chunk == fill).all())
 
 

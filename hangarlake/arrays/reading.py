@@ -37,8 +37,23 @@ def is_basic(selection: Any) -> bool:
         part is Ellipsis
         or isinstance(part, slice)
         or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+        or (isinstance(part, np.ndarray) and not part.ndim and part.dtype.kind in "iu")
         for part in parts
     )
+
+
+def forwards(selection: Any, shape: Sequence[int]) -> tuple[tuple[int | slice, ...], tuple[slice, ...]]:
+    """Return a basic selection without negative steps, which zarr lacks, and what turns its result (or its values) round."""
+    taken: list[int | slice] = []
+    turned: list[slice] = []
+    for part in normalize_selection(selection, shape):
+        if isinstance(part, int):
+            taken.append(part)
+            continue
+        ascending = part if part.step > 0 else part[::-1]
+        taken.append(slice(ascending.start, ascending.stop, ascending.step) if len(part) else slice(0, 0))
+        turned.append(slice(None) if part.step > 0 else slice(None, None, -1))
+    return tuple(taken), tuple(turned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,15 +208,7 @@ class HangarlakeStore(Store):
         self._writer().set(key, _bytes_of(value))
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Stage a value under a key.
-
-        Raises
-        ------
-        NodeExistsError
-            If there is a column at the path, or an array above it.
-        UnsupportedFormatError
-            For metadata of Zarr v2.
-        """
+        """Stage a value under a key. Raises as :meth:`~hangarlake.arrays.hierarchy.WritableHierarchy.set`."""
         if not self._is_open:
             await self._open()
         core, data = self._writer(), _bytes_of(value)

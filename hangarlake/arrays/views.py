@@ -14,6 +14,7 @@ import numpy as np
 
 from hangarlake.arrays.array import Array, WritableArray
 from hangarlake.arrays.hierarchy import Hierarchy, WritableHierarchy
+from hangarlake.arrays.layout import check_grid, checked_shape
 from hangarlake.arrays.metadata import checked_attributes, group_metadata, parse_metadata
 from hangarlake.arrays.stage import ArrayStage, StagedChunk
 from hangarlake.columns.column import Column
@@ -306,11 +307,11 @@ class WritableArrayViews(ArrayViews):
         from zarr import create_array
 
         name = node_name(path)
-        lengths = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
+        lengths = checked_shape(f"array {name!r}", shape)
         if chunks is not None and not isinstance(chunks, str):
-            given = (chunks,) if isinstance(chunks, int) else tuple(chunks)
-            if any(n < 1 for n in given):
-                raise SchemaError(f"array {name!r}: chunks {given} have a side below 1")
+            chunks = checked_shape(f"array {name!r}, its chunks", chunks)
+            if any(n < 1 for n in chunks):
+                raise SchemaError(f"array {name!r}: chunks {chunks} have a side below 1")
         pieces: Any = "auto" if chunks is None else chunks
         outer: Any = shards
         memory: dict[str, Any] = {}
@@ -327,10 +328,11 @@ class WritableArrayViews(ArrayViews):
                 dimension_names=None if dimension_names is None else list(dimension_names),
                 zarr_format=3,
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise SchemaError(f"array {name!r} cannot be made: {error}") from error
         node = parse_metadata(memory["zarr.json"].to_bytes())
         assert isinstance(node, ArrayNode)
+        check_grid(name, node.metadata)
         with self._lock:
             self._check_vacant(name)
             attributes = checked_attributes(f"array {name!r}", attributes)

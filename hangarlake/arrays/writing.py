@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from concurrent.futures import Future
 from typing import Any
@@ -16,7 +17,7 @@ from hangarlake.chunks.codecs import encode_chunk
 from hangarlake.chunks.digests import blake3_160
 from hangarlake.storage.executors import cpu_count, cpu_pool
 
-__all__ = ["write_region"]
+__all__ = ["cast", "write_region"]
 
 # Partial chunks that are read and changed together.
 _PARTIAL_BYTES = 64 << 20
@@ -36,11 +37,11 @@ def write_region(owner: WritingOwner, name: str, layout: ArrayLayout, selection:
         For what is no basic selection, or out of bounds.
     ValueError
         For values whose shape does not fit.
+    OverflowError
+        For a Python number that the data type does not have.
     """
     region = Region(layout, selection)
-    given = np.asanyarray(value)
-    cast = given if given.dtype == layout.dtype else given.astype(layout.dtype)
-    values = np.broadcast_to(_squeezed(cast, region.shape), region.shape)
+    values = np.broadcast_to(_squeezed(cast(value, layout.dtype), region.shape), region.shape)
     if not values.size:
         return
     parts = region.parts()
@@ -53,6 +54,19 @@ def write_region(owner: WritingOwner, name: str, layout: ArrayLayout, selection:
     for start in range(0, len(partial), step):
         _write_partial(writer, region, parts, partial[start : start + step], values)
     writer.finish()
+
+
+def cast(value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return values as an array of a data type, as NumPy casts them in an assignment: Python's integers have to fit, arrays need not.
+
+    Raises
+    ------
+    OverflowError, ValueError, TypeError
+    """
+    if not hasattr(value, "dtype"):
+        return np.asarray(value, dtype)
+    given = np.asarray(value)
+    return given if given.dtype == dtype else given.astype(dtype)
 
 
 def _squeezed(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -133,7 +147,7 @@ def _encode(layout: ArrayLayout, part: ChunkPart, values: npt.NDArray[Any], chun
     given = values[where]
     if chunk is not None:
         chunk[part.take] = given
-    elif given.size == _size(layout.chunk_shape):
+    elif given.size == math.prod(layout.chunk_shape):
         chunk = given.reshape(layout.chunk_shape)
     else:
         # At the upper edge: what lies beyond the array is the fill value.
@@ -144,13 +158,6 @@ def _encode(layout: ArrayLayout, part: ChunkPart, values: npt.NDArray[Any], chun
         return None
     data = encode_chunk(chunk, layout.encoding, fill_value=layout.fill_of_shards)
     return blake3_160(data), data
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
 
 
 def _may_be_fill(layout: ArrayLayout, chunk: npt.NDArray[Any]) -> bool:
