@@ -176,7 +176,7 @@ def test_commits_come_in_the_order_asked_for_and_a_missing_one_is_named():
     assert [commit.id for commit in graph.commits(reversed(history.ids))] == history.ids[::-1]
     with pytest.raises(RevisionNotFoundError, match="f" * 64):
         graph.commits([history.ids[0], "f" * 64])
-    with pytest.raises(ValueError, match="commit id"):
+    with pytest.raises(ValueError, match="id of an object in commits/"):
         graph.commit("../secret")
 
 
