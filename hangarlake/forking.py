@@ -19,12 +19,11 @@ from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNo
 from hangarlake.records.conflicts import RawConflict, RawSide
 from hangarlake.records.diff import same_json
 from hangarlake.records.entries import Digests, Entries
-from hangarlake.records.keys import KeyArray, decode_keys
+from hangarlake.records.keys import KeyArray, decode_grid, decode_keys
 from hangarlake.records.models import Commit
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import find
 from hangarlake.records.tree_diff import Edits, edits_between
-from hangarlake.records.tree_merge import coordinates
 from hangarlake.records.treepacks import TreePacker, place_chunks
 from hangarlake.session import Snapshot
 from hangarlake.write_checkout import WriteCheckout
@@ -366,7 +365,7 @@ class _Plan:
         array = np.array([key])
         node = change.after or change.before
         if isinstance(node, ArrayNode):
-            shown: Any = tuple(coordinates(array, len(node.metadata["shape"]))[0].tolist())
+            shown: Any = tuple(decode_grid(array, len(node.metadata["shape"]))[0].tolist())
             kind = "chunk"
         else:
             shown, kind = decode_keys(array)[0], "changed-both"

@@ -13,7 +13,7 @@ from hangarlake.merging import Change, Resolve, apply_change
 from hangarlake.publish import Published
 from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNode, catalog_key
 from hangarlake.records.diff import same_node
-from hangarlake.records.keys import as_key_array, encode_grid, encode_key, next_prefix, sample_prefix
+from hangarlake.records.keys import as_key_array, encode_key, grid_key, next_prefix, sample_prefix
 from hangarlake.records.models import Commit
 from hangarlake.records.node import Node, NodeRef, decode_node
 from hangarlake.records.nodes import NodeStore
@@ -135,7 +135,7 @@ class _Follower:
         try:
             if isinstance(node, ColumnNode) and node.schema.nested and not isinstance(self._key, tuple):
                 return _below(node.root, sample_prefix(self._key), nodes)
-            key = _grid_key(node, self._key) if isinstance(node, ArrayNode) else encode_key(self._key)
+            key = grid_key(self._key, _ndim(node)) if isinstance(node, ArrayNode) else encode_key(self._key)
         except SchemaError:
             return b""  # no key of a node that is otherwise laid out at this commit
         found = find(node.root, as_key_array([key]), nodes)
@@ -152,12 +152,8 @@ def _below(root: NodeRef | None, prefix: bytes, nodes: NodeSource) -> bytes:
     return b"".join(parts)
 
 
-def _grid_key(node: ArrayNode, key: Any) -> bytes:
-    ndim = len(node.metadata.get("shape", ()))
-    place = key if isinstance(key, tuple) else (key,)
-    if len(place) != ndim or not all(isinstance(n, int) and n >= 0 for n in place):
-        raise SchemaError(f"a chunk is named by {ndim} grid coordinates, not {key!r}")
-    return bytes(encode_grid(np.array([place], np.uint32).reshape(1, ndim))[0])
+def _ndim(node: ArrayNode) -> int:
+    return len(node.metadata.get("shape", ()))
 
 
 class _CatalogNodes:

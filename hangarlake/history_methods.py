@@ -22,6 +22,9 @@ class HistoryMethods:
 
     _session: Session
 
+    def _or_default(self, branch: str | None) -> str:
+        return self._session.marker.default_branch if branch is None else branch
+
     def resolve(self, rev: str | Commit | None = None) -> Commit:
         """Return the commit that a revision means (the default branch's by default).
 
@@ -156,7 +159,7 @@ class HistoryMethods:
             If a resolution does not fit its column; nothing was changed.
         RevisionNotFoundError, AmbiguousRevisionError
         """
-        branch = self._session.marker.default_branch if into is None else into
+        branch = self._or_default(into)
         merged = merge_into(self._session, branch, source, message=message, resolve=resolve, granularity=granularity)
         return merged.snapshot.commit
 
@@ -191,8 +194,7 @@ class HistoryMethods:
         ValueError
             If it is a merge and `mainline` is missing.
         """
-        name = self._session.marker.default_branch if branch is None else branch
-        made = revert(self._session, name, rev, message=message, mainline=mainline, resolve=resolve)
+        made = revert(self._session, self._or_default(branch), rev, message=message, mainline=mainline, resolve=resolve)
         return made.snapshot.commit
 
     def cherry_pick(
@@ -208,6 +210,7 @@ class HistoryMethods:
 
         Parameters and errors are those of :meth:`revert`; "theirs" is the state of `rev`.
         """
-        name = self._session.marker.default_branch if branch is None else branch
-        made = cherry_pick(self._session, name, rev, message=message, mainline=mainline, resolve=resolve)
+        made = cherry_pick(
+            self._session, self._or_default(branch), rev, message=message, mainline=mainline, resolve=resolve
+        )
         return made.snapshot.commit

@@ -5,12 +5,12 @@ Everything is decided and uploaded before the branch moves, and the branch moves
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
+from hangarlake.attributes import exact_json
 from hangarlake.chunks.uploader import ChunkUploader
 from hangarlake.columns.layout import ColumnLayout
 from hangarlake.columns.stage import ColumnStage
@@ -26,7 +26,6 @@ from hangarlake.errors import (
 from hangarlake.merge_base import MergeBase, merge_base_of
 from hangarlake.publish import Draft, Published, publish, stand_fields
 from hangarlake.racing import ATTEMPTS, give_way
-from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNode
 from hangarlake.records.conflicts import Assign, Decide, Decision, RawConflict, Resolution
 from hangarlake.records.keys import encode_key
@@ -277,14 +276,7 @@ def _decision(conflict: Conflict, answer: Any) -> Decision | None:
             return Resolution.OURS if answer is conflict.ours else Resolution.THEIRS
         answer = answer.value
     if conflict.kind == "attribute":
-        try:
-            canonical = json.loads(canonical_json(answer))
-        except ValueError as error:
-            raise SchemaError(f"the resolution of {conflict}: {error}") from error
-        if canonical != answer:
-            raise SchemaError(
-                f"the resolution of {conflict}: JSON would change the value (a tuple becomes a list, say)"
-            )
+        exact_json(answer, f"the resolution of {conflict}")
     return Assign(answer)
 
 

@@ -18,7 +18,7 @@ from hangarlake.records.catalog import ArrayNode, CatalogNode, ColumnSchema
 from hangarlake.records.conflicts import RawSide
 from hangarlake.records.diff import MISSING, AttributeChanges, NodeDiff
 from hangarlake.records.entries import Entries
-from hangarlake.records.keys import KeyArray, as_key_array, decode_grid, decode_keys, encode_grid, encode_key
+from hangarlake.records.keys import KeyArray, as_key_array, decode_grid, decode_keys, encode_key, grid_key
 from hangarlake.records.tree import NodeSource, find
 from hangarlake.records.tree_diff import TreeChange, count_changes, diff_trees
 
@@ -379,16 +379,14 @@ class ArrayDiff(NodeChange):
 
     def decode(self, keys: KeyArray, *, old: bool = False) -> list[Any]:
         """Turn keys of one side's tree into grid coordinates (internal)."""
-        ndim = self._ndim(old)
-        coordinates = decode_grid(keys, ndim) if ndim else np.empty((len(keys), 0), np.uint32)
-        return [tuple(place) for place in coordinates.tolist()]
+        return [tuple(place) for place in decode_grid(keys, self._ndim(old)).tolist()]
 
     def encode(self, key: object, *, old: bool = False) -> bytes:
         """Turn grid coordinates into the key of one side's tree (internal)."""
-        ndim = self._ndim(old)
-        if not isinstance(key, tuple) or len(key) != ndim or not all(isinstance(n, int) for n in key):
-            raise SchemaError(f"array {self.name!r}: a chunk is named by {ndim} grid coordinates, not {key!r}")
-        return bytes(encode_grid(np.array([key], np.uint32).reshape(1, ndim))[0])
+        try:
+            return grid_key(key, self._ndim(old))
+        except SchemaError as error:
+            raise SchemaError(f"array {self.name!r}: {error}") from error
 
     @property
     def chunks(self) -> ArrayChunks:
@@ -452,11 +450,8 @@ class ArrayDiff(NodeChange):
             old is None
             or new is None
             or not self._is_comparable(old, new)
-            or None
-            in (
-                old.layout.encoding,
-                new.layout.encoding,
-            )
+            or old.layout.encoding is None
+            or new.layout.encoding is None
         ):
             raise SchemaError(
                 f"array {self.name!r}: its two states cannot be compared element by element (it was {self.state}, or "

@@ -26,6 +26,7 @@ __all__ = [
     "encode_grid",
     "encode_key",
     "encode_keys",
+    "grid_key",
     "hash_keys",
     "next_prefix",
     "sample_prefix",
@@ -242,6 +243,21 @@ def decode_grid(keys: KeyArray, ndim: int) -> npt.NDArray[np.uint32]:
         )
     matrix = matrix[:, :width]
     return np.ascontiguousarray(matrix[:, 1:]).view(">u4").reshape(len(keys), ndim).astype(np.uint32)
+
+
+def grid_key(place: object, ndim: int) -> bytes:
+    """Encode the grid coordinates of one chunk: a tuple, or a bare number where there is one dimension.
+
+    Raises
+    ------
+    SchemaError
+        If it is none of an array of `ndim` dimensions.
+    """
+    numbers = place if isinstance(place, tuple) else (place,)
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and 0 <= n < 1 << 32 for n in numbers)
+    if len(numbers) != ndim or not whole:
+        raise SchemaError(f"a chunk is named by {ndim} grid coordinate{'s' if ndim != 1 else ''}, not {place!r}")
+    return bytes(encode_grid(np.array([numbers], np.uint32).reshape(1, ndim))[0])
 
 
 def as_key_array(keys: Sequence[bytes]) -> KeyArray:

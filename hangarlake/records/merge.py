@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNode, GroupNode
 from hangarlake.records.conflicts import Arbiter, ConflictKind, Decide, RawConflict, RawSide, Resolution
 from hangarlake.records.diff import same_json, same_node, split_metadata
+from hangarlake.records.keys import decode_grid
 from hangarlake.records.renames import Thread, threads
 from hangarlake.records.tree import NodeSink, NodeSource
 from hangarlake.records.tree_diff import same_root
-from hangarlake.records.tree_merge import Labels, TreeMerge, TreePlan, carry_out, coordinates, merge_trees, plan_merge
+from hangarlake.records.tree_merge import Labels, TreeMerge, TreePlan, carry_out, merge_trees, plan_merge
 
 __all__ = ["ArrayMerger", "MergeResult", "TreeMerge", "common_axis", "merge_catalogs", "merge_trees"]
 
@@ -413,4 +414,4 @@ def _collide_beyond(base: ArrayNode, axis: int, plan: TreePlan) -> bool:
     grid = base.metadata.get("chunk_grid", {})
     chunk_shape = grid.get("configuration", {}).get("chunk_shape") if grid.get("name") == "regular" else None
     first = shape[axis] // chunk_shape[axis] if chunk_shape and chunk_shape[axis] else 0
-    return any(bool((coordinates(c.keys, len(shape))[:, axis] >= first).any()) for c in plan.contested)
+    return any(bool((decode_grid(c.keys, len(shape))[:, axis] >= first).any()) for c in plan.contested)

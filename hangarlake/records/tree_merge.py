@@ -21,7 +21,7 @@ from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import Found, NodeSink, NodeSource, apply_edits, find
 from hangarlake.records.tree_diff import Edits, digests_differ, edits_between, pick, same_root
 
-__all__ = ["Labels", "TreeMerge", "TreePlan", "carry_out", "coordinates", "merge_trees", "plan_merge"]
+__all__ = ["Labels", "TreeMerge", "TreePlan", "carry_out", "merge_trees", "plan_merge"]
 
 
 class TreeMerge(NamedTuple):
@@ -216,7 +216,7 @@ def _conflicts(block: Contested, labels: Labels) -> Iterator[RawConflict]:
 def _decoded(keys: KeyArray, labels: Labels) -> list[Any]:
     if labels.ndim is None:
         return decode_keys(keys)
-    return [tuple(place) for place in coordinates(keys, labels.ndim).tolist()]
+    return [tuple(place) for place in decode_grid(keys, labels.ndim).tolist()]
 
 
 def _kind(base: RawSide | None, ours: RawSide | None, theirs: RawSide | None) -> ConflictKind:
@@ -225,7 +225,3 @@ def _kind(base: RawSide | None, ours: RawSide | None, theirs: RawSide | None) ->
     if ours is None:
         return "removed-changed"
     return "changed-removed" if theirs is None else "changed-both"
-
-
-def coordinates(keys: KeyArray, ndim: int) -> npt.NDArray[np.uint32]:
-    return decode_grid(keys, ndim) if ndim else np.empty((len(keys), 0), np.uint32)

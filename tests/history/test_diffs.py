@@ -283,3 +283,22 @@ def test_a_revision_that_does_not_exist_is_refused(repo: Repository) -> None:
         view.diff("main")
     with pytest.raises(ValueError, match="closed"):
         repo.diff(view, "main")
+
+
+def test_chunks_are_found_by_grid_coordinates_and_by_nothing_else(repo: Repository) -> None:
+    with repo.checkout("main", write=True) as w:
+        w.create_array("a", shape=(8,), dtype="i4", chunks=(2,))[2:4] = 1
+        w.create_array("scalar", shape=(), dtype="i4")[...] = 3
+        w.commit("arrays")
+    diff = repo.diff("main~1", "main").arrays["a"]
+    assert list(diff.added) == [(1,)]
+    for place in ((1,), 1, (np.int64(1),)):
+        assert place in diff.added
+        assert diff[place].state == "added"
+        assert [commit.message for commit in repo.log(node="a", key=place)] == ["arrays"]
+    for nowhere in ((-1,), (1 << 32,), (1, 0), (), (True,), ("1",), (1.0,), None):
+        assert nowhere not in diff.added
+        with pytest.raises(hl.SchemaError, match=r"array 'a': a chunk is named by 1 grid coordinate, not"):
+            diff[nowhere]
+    assert list(repo.diff("main~1", "main").arrays["scalar"].added) == [()]
+    assert () in repo.diff("main~1", "main").arrays["scalar"].added
