@@ -16,19 +16,20 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 p
 	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$candidate; break; fi; done)
 UV := $(shell command -v uv 2>/dev/null)
 
-# How a set of requirements gets into the environment: $(call install,arguments). pip learnt «--group» in 25.1.
+# How a set of requirements gets into the environment: $(call install,arguments). pip learnt --group in 25.1.
 ifneq ($(UV),)
 install = VIRTUAL_ENV="$(CURDIR)/$(VENV)" "$(UV)" pip install --quiet $(1)
 else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 endif
 
-.PHONY: help demo compose-demo test lint docs format bench clean distclean
+.PHONY: help venv demo compose-demo test lint docs format bench clean distclean
 
 help:
 	@echo "make demo   the whole tour on 1,797 real images, in a temporary folder"
 	@echo "make compose-demo  the same in MinIO and on a Dask cluster, with Docker (DEMO=rustfs-demo, gcs-demo: elsewhere)"
 	@echo "make test   the test suite"
+	@echo "make venv   the environment of the tests, in .venv"
 	@echo "make lint   ruff, its formatter, mypy, and whether the documentation builds"
 	@echo "make docs   the documentation, as a site in the folder site"
 	@echo "make format let ruff format and mend what it can"
@@ -74,6 +75,8 @@ compose-demo:
 	@trap '$(COMPOSE) --profile "*" down --volumes --remove-orphans' EXIT; trap 'exit 130' INT TERM; set -e; \
 		$(COMPOSE) build demo; \
 		for service in $(DEMO); do $(COMPOSE) run --rm $$service; done
+
+venv: $(STAMPS)/test
 
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest --numprocesses $(WORKERS)

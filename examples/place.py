@@ -1,4 +1,4 @@
-"""Where an example keeps its repository: below a URL that was given, else in a temporary folder. Both are emptied in the end.
+"""Where an example keeps its repository: below a URL that was given, else in a temporary folder. Both are emptied at the end.
 
 What Hangarlake keeps on this machine (staging, caches, remotes) goes to the temporary folder as well, so that an example leaves no trace.
 """
@@ -22,16 +22,21 @@ def place(name: str) -> Iterator[str]:
 
     Credentials of a bucket come from the environment.
     """
+    if any(argument.startswith("-") for argument in sys.argv[1:]):
+        raise SystemExit(f"usage: python {sys.argv[0]} [URL]    (below which the repository is made; else a temporary folder)")
     with tempfile.TemporaryDirectory(prefix="hangarlake-example-") as folder:
         os.environ["HANGARLAKE_CACHE_DIR"] = str(Path(folder) / "cache")
         os.environ["HANGARLAKE_CONFIG_DIR"] = str(Path(folder) / "config")
         given = sys.argv[1] if len(sys.argv) > 1 else folder
+        made = not Path(given).exists()
         url = f"{given.rstrip('/')}/{name}-{secrets.token_hex(4)}"
         try:
             yield url
         finally:
             if given is not folder:
                 _empty(url)
+                if made and Path(given).is_dir():
+                    Path(given).rmdir()
 
 
 def _empty(url: str) -> None:

@@ -1,36 +1,26 @@
-"""The store of the page about adding one passes the suite that it recommends."""
+"""The store of the page about adding one passes the suite that it recommends, by the code that stands there."""
 
 from __future__ import annotations
 
-import secrets
+import subprocess
 import sys
-from collections.abc import Iterator
-from types import ModuleType
+from pathlib import Path
 
-import pytest
-
-from hangarlake.storage import ObjectStore
-from hangarlake.testing import StoreConformance
 from tests.docs.pages import DOCS, blocks_of
 
-_MODULE = "documented_store"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def page() -> Iterator[ModuleType]:
-    """Make a module of what the page defines, so that its classes pickle."""
-    text = (DOCS / "extending/stores.md").read_text("utf-8")
-    code = next(block.text for block in blocks_of(text) if block.language == "python")
-    module = sys.modules[_MODULE] = ModuleType(_MODULE)
-    exec(code.partition("\nrepo = ")[0], module.__dict__)
-    yield module
-    del sys.modules[_MODULE]
-
-
-class TestStoreOfThePage(StoreConformance):
-    spans_processes = False
-
-    @pytest.fixture
-    def store(self, page: ModuleType) -> ObjectStore:
-        made: ObjectStore = page.DictStore(secrets.token_hex(8))
-        return made
+def test_the_store_of_the_page_passes_the_suite_as_the_page_runs_it(tmp_path: Path) -> None:
+    blocks = [block.text for block in blocks_of((DOCS / "extending/stores.md").read_text("utf-8"))]
+    store = next(text for text in blocks if "class DictStore" in text).partition("\nrepo = ")[0]
+    suite = next(text for text in blocks if "class TestDictStore" in text)
+    (tmp_path / "test_dict_store.py").write_text(f"{store}\n\n{suite}")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "test_dict_store.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
