@@ -50,7 +50,7 @@ def array_to_dask(array: Array, chunks: Any = "auto") -> da.Array:
 
 
 def column_to_dask(column: Column, *, batch: int | None = None) -> Any:
-    """Return a column as a Dask collection, in key order.
+    """Return a column as a Dask collection, in key order; a nested one sub-sample by sub-sample.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def column_to_dask(column: Column, *, batch: int | None = None) -> Any:
     dask.bag.Bag
         Of the values, for all others.
     """
-    keys = list(column.keys())
+    keys: list[Any] = [(key, sub) for key in column for sub in column[key]] if column.nested else list(column)
     if batch is None:
         per_sample = max(1, column.nbytes // max(1, len(keys)))
         batch = max(1, min(_TASK_SAMPLES, _TASK_BYTES // per_sample))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hangarlake.errors import SchemaError
+from hangarlake.integrations import load
 from hangarlake.repository import Repository
 
 __all__ = ["read_column", "read_tasks"]
@@ -42,17 +44,19 @@ def read_column(
     ------
     ImportError
         Without Ray: install the extra ``hangarlake[ray]``.
+    SchemaError
+        If the column is nested.
     """
-    try:
-        import ray.data
-        from ray.data.block import BlockMetadata
-        from ray.data.datasource import Datasource, ReadTask
-    except ImportError as error:
-        raise ImportError("this needs ray: pip install 'hangarlake[ray]'") from error
+    load("ray")
+    import ray.data
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
 
     with Repository.open(url, storage_options=storage_options).checkout(rev) as checkout:
         commit = checkout.commit.id
         found = checkout.columns[column]
+        if found.nested:
+            raise SchemaError(f"column {column!r} is nested, and a dataset has one value in a row; read a flat column")
         count, nbytes = len(found), found.nbytes
 
     class HangarlakeSource(Datasource):  # type: ignore[misc]  # Ray is not installed where this is checked

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from hangarlake.errors import ObjectTruncatedError, StorageError
+from hangarlake.errors import CorruptionError, ObjectTruncatedError, StorageError
 
 if TYPE_CHECKING:
     import builtins
@@ -105,6 +105,28 @@ class ObjectStore(ABC):
     @abstractmethod
     def get(self, key: str) -> bytes:
         """Return the whole object. Read-after-write consistent: it sees every `put` that has returned."""
+
+    def get_bounded(self, key: str, limit: int) -> bytes:
+        """Return the whole object if it has at most `limit` bytes: for objects that somebody else wrote.
+
+        Unless an engine learns the length before it reads, the listing is asked for it; without listings all is read.
+
+        Raises
+        ------
+        CorruptionError
+            If the object is longer. Where its length is known, nothing of it has been read.
+        """
+        if self.can_list:
+            self._check_length(key, next((info.size for info in self.list(key) if info.key == key), 0), limit)
+        data = self.get(key)
+        self._check_length(key, len(data), limit)
+        return data
+
+    def _check_length(self, key: str, length: int, limit: int) -> None:
+        if length > limit:
+            raise CorruptionError(
+                f"{key} in {self.url} is longer than the {limit:,} bytes that it can have; it was refused"
+            )
 
     @abstractmethod
     def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:

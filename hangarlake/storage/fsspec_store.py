@@ -127,6 +127,13 @@ class FsspecStore(ObjectStore):
         direct = {"max_concurrency": 1} if self._kind == "s3" and fs is _innermost(fs) else {}
         return bytes(self._call("read", key, lambda: fs.cat_file(path, **direct)))
 
+    def get_bounded(self, key: str, limit: int) -> bytes:
+        if self.can_list:
+            return super().get_bounded(key, limit)
+        data = bytes(self._call("read", key, lambda: self._fs.cat_file(self._at(key), start=0, end=limit + 1)))
+        self._check_length(key, len(data), limit)
+        return data
+
     def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:
         for item in ranges:
             if item.length != 0:

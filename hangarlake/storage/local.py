@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError, UnsafeStoreError
+from hangarlake.errors import CorruptionError, ObjectNotFoundError, ObjectTruncatedError, StorageError, UnsafeStoreError
 from hangarlake.storage._rename import RenameUnsupportedError, rename_new
 from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore, check_range
 from hangarlake.storage.keys import check_folder, check_key, check_prefix
@@ -98,14 +98,24 @@ class LocalStore(ObjectStore):
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes:
+        return self._get(key, None)
+
+    def get_bounded(self, key: str, limit: int) -> bytes:
+        return self._get(key, limit)
+
+    def _get(self, key: str, limit: int | None) -> bytes:
         # Always opened afresh: the object may have been replaced by another process.
         path = self._path(key)
         try:
             fd = os.open(path, _READ_FLAGS)
             try:
+                if limit is not None:
+                    self._check_length(key, os.fstat(fd).st_size, limit)
                 return _read_all(fd)
             finally:
                 os.close(fd)
+        except CorruptionError:
+            raise
         except OSError as error:
             self._fail("read", key, error)
 

@@ -75,6 +75,11 @@ class MemoryStore(ObjectStore):
             raise ObjectNotFoundError(f"There is no object {check_key(key)} in {self.url}.")
         return found.data
 
+    def get_bounded(self, key: str, limit: int) -> bytes:
+        data = self.get(key)
+        self._check_length(key, len(data), limit)
+        return data
+
     def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:
         return [self.get_range(item.key, item.start, item.length) for item in ranges]
 

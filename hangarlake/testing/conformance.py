@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import pytest
 
-from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
+from hangarlake.errors import CorruptionError, ObjectNotFoundError, ObjectTruncatedError, StorageError
 from hangarlake.storage import ByteRange, probe_create_if_absent, put_all
 
 if TYPE_CHECKING:
@@ -103,6 +103,16 @@ class StoreConformance:
         assert store.get("packs/large") == data
         assert store.get_range("packs/large", _LARGE - 7, 7) == data[-7:]
         assert store.get_range("packs/large", 1, _LARGE - 1) == data[1:]
+
+    def test_objects_are_read_up_to_a_limit(self, store: ObjectStore) -> None:
+        store.put("a", b"content")
+        store.put("empty", b"")
+        assert store.get_bounded("a", 7) == b"content"
+        assert store.get_bounded("empty", 7) == b""
+        with pytest.raises(CorruptionError, match="6 bytes"):
+            store.get_bounded("a", 6)
+        with pytest.raises(ObjectNotFoundError, match="absent"):
+            store.get_bounded("absent", 7)
 
     def test_absent_objects(self, store: ObjectStore) -> None:
         store.put("folder/there", b"x")

@@ -100,6 +100,9 @@ class CountingStore(WrappingStore):
     def get(self, key: str) -> bytes:
         return self._record("get", key, lambda: self.inner.get(key), len)
 
+    def get_bounded(self, key: str, limit: int) -> bytes:
+        return self._record("get", key, lambda: self.inner.get_bounded(key, limit), len)
+
     def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:
         start = time.monotonic()
         self._wait()

@@ -99,6 +99,10 @@ class FaultyStore(WrappingStore):
         fault = self._meet("get", key)
         return bytes(_damaged(self.inner.get(key), fault))
 
+    def get_bounded(self, key: str, limit: int) -> bytes:
+        fault = self._meet("get", key)
+        return bytes(_damaged(self.inner.get_bounded(key, limit), fault))
+
     def get_ranges(self, ranges: Sequence[ByteRange]) -> builtins.list[Buffer]:
         faults = [self._meet("get_ranges", item.key) if item.length else None for item in ranges]
         return [_damaged(data, fault) for data, fault in zip(self.inner.get_ranges(ranges), faults, strict=True)]

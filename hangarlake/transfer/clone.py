@@ -22,7 +22,7 @@ from hangarlake.transfer.fetch import Seen, look, receive, restand, take_tags
 from hangarlake.transfer.remotes import Remotes
 from hangarlake.transfer.results import Progress
 
-__all__ = ["clone_into", "found_marker", "plan_clone"]
+__all__ = ["clone_into", "found_marker", "plan_clone", "source_marker"]
 
 
 def found_marker(store: ObjectStore) -> Marker | None:
@@ -31,6 +31,20 @@ def found_marker(store: ObjectStore) -> Marker | None:
         return Marker.parse(store.get(MARKER_KEY))
     except ObjectNotFoundError:
         return None
+
+
+def source_marker(source: ObjectStore) -> Marker:
+    """Return the marker of the repository that is to be cloned.
+
+    Raises
+    ------
+    RepositoryNotFoundError
+        If there is none.
+    """
+    marker = found_marker(source)
+    if marker is None:
+        raise RepositoryNotFoundError(f"there is no repository at {redact_url(source.url)} to be cloned; check the URL")
+    return marker
 
 
 def clone_into(
@@ -93,9 +107,7 @@ def plan_clone(
 ) -> Progress:
     """Count what a clone to a new place would bring, and write nothing."""
     source = open_store(source_url, dict(source_options or {}))
-    marker = found_marker(source)
-    if marker is None:
-        raise RepositoryNotFoundError(f"there is no repository at {redact_url(source.url)} to be cloned")
+    marker = source_marker(source)
     with tempfile.TemporaryDirectory(prefix="hangarlake-") as folder:
         nowhere = Session(MemoryStore(), marker, cache_dir=folder)
         remote = nowhere.sibling(source, marker)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from types import MappingProxyType
 from typing import TypeVar
 
 from hangarlake.chunks.digests import blake3_160, blake3_256
@@ -16,7 +17,7 @@ from hangarlake.storage.base import ObjectStore
 from hangarlake.storage.executors import io_pool, map_io
 from hangarlake.transfer.results import Progress
 
-__all__ = ["Courier", "condemned", "in_parallel", "verify_object"]
+__all__ = ["Courier", "condemned", "in_parallel", "read_catalog", "read_object", "verify_object"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,8 +26,8 @@ R = TypeVar("R")
 PACKS_AT_ONCE = 6
 SMALL_AT_ONCE = 32
 _LIST_FROM = 64
-_TREE_LIMIT = 64 << 20
-_CATALOG_LIMIT = 512 << 20
+# The most bytes that an object of each kind may have; what is longer is not read, for the source is not trusted.
+_LIMITS = {"commits": 4 << 20, "history": 64 << 20, "trees": 64 << 20, "catalogs": 512 << 20, "packs": 512 << 20}
 _CONDEMNED_KEY = "gc/condemned.json"
 _NAMED = re.compile(rb"(?:packs|trees|catalogs|commits)/[0-9a-f]{2}/[0-9a-f]{40,64}(?:\.json)?")
 
@@ -34,30 +35,39 @@ _NAMED = re.compile(rb"(?:packs|trees|catalogs|commits)/[0-9a-f]{2}/[0-9a-f]{40,
 def in_parallel(function: Callable[[T], R], items: Iterable[T], width: int) -> list[R]:
     """Apply a function on the I/O threads, to so many items at once; results in order.
 
-    After an error nothing new is begun, and what is under way ends before the error is raised.
+    After an error (or Ctrl-C) nothing new is begun, and what is under way ends before the first error is raised.
     """
     results: list[R] = []
     flying: deque[Future[R]] = deque()
-    failure: BaseException | None = None
-    for item in items:
-        if len(flying) >= width:
-            failure = _land(flying, results)
-            if failure is not None:
-                break
-        flying.append(io_pool().submit(function, item))
-    while flying:
-        failure = _land(flying, results) or failure
-    if failure is not None:
-        raise failure
+    try:
+        for item in items:
+            if len(flying) >= width:
+                results.append(flying.popleft().result())
+            flying.append(io_pool().submit(function, item))
+        while flying:
+            results.append(flying.popleft().result())
+    finally:
+        for each in flying:
+            each.cancel()
+        wait(flying)
     return results
 
 
-def _land(flying: deque[Future[R]], results: list[R]) -> BaseException | None:
-    try:
-        results.append(flying.popleft().result())
-    except BaseException as error:
-        return error
-    return None
+def read_object(store: ObjectStore, key: str, limit: int | None = None) -> bytes:
+    """Read an object of a place that is not trusted.
+
+    Parameters
+    ----------
+    limit : int, optional
+        The most bytes that it may have; by default what its kind may have.
+
+    Raises
+    ------
+    CorruptionError
+        If it is longer; it was not read.
+    ObjectNotFoundError, StorageError
+    """
+    return store.get_bounded(key, _LIMITS[key.partition("/")[0]] if limit is None else limit)
 
 
 def verify_object(key: str, data: bytes) -> None:
@@ -76,7 +86,7 @@ def verify_object(key: str, data: bytes) -> None:
         read_catalog(name, data)
     else:
         found = blake3_160(data).hex() if len(name) == 40 else blake3_256(data).hex()
-        if found != name or (kind == "trees" and (data[:8] != b"HLTREE01" or len(data) > _TREE_LIMIT)):
+        if found != name or (kind == "trees" and data[:8] != b"HLTREE01"):
             raise CorruptionError(f"{key} is damaged: its bytes do not hash to its name; nothing was moved")
 
 
@@ -87,8 +97,6 @@ def read_catalog(catalog_id: str, data: bytes) -> Catalog:
     ------
     CorruptionError
     """
-    if len(data) > _CATALOG_LIMIT:
-        raise CorruptionError(f"catalog {catalog_id} is {len(data):,} bytes long, more than one can be")
     catalog = Catalog.decode(catalog_id, data)
     catalog.decode_inlined()
     return catalog
@@ -159,18 +167,26 @@ class Courier:
 
     # ---- carrying ---------------------------------------------------------------------------------------------------
 
-    def carry(self, keys: Sequence[str], width: int, keep: Callable[[str, bytes], None] = lambda *_: None) -> list[str]:
+    def carry(
+        self,
+        keys: Sequence[str],
+        width: int,
+        keep: Callable[[str, bytes], None] = lambda *_: None,
+        lengths: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[str]:
         """Copy content-named objects; return the keys that the source does not have.
 
         Parameters
         ----------
+        lengths : mapping of str to int
+            How long objects are, where that is known.
         keep : callable
             Shown every object that was verified and written. Called on several threads.
 
         Raises
         ------
         CorruptionError
-            If an object is not what its name says; it is not written.
+            If an object is not what its name says, or longer than it can be; it is not written.
         """
 
         def move(key: str) -> bool:
@@ -186,7 +202,7 @@ class Courier:
                         self._written.add(key)
                         self.progress.sent(copied)
                         return True
-                data = self.source.get(key)
+                data = read_object(self.source, key, lengths.get(key))
             except ObjectNotFoundError:
                 return False
             verify_object(key, data)

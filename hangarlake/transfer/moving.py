@@ -24,7 +24,7 @@ from hangarlake.records.entries import SOLO
 from hangarlake.records.graph import Graph, segment_due, write_segment
 from hangarlake.records.models import Commit
 from hangarlake.records.node import Leaf, tree_pack_key
-from hangarlake.transfer.copying import PACKS_AT_ONCE, SMALL_AT_ONCE, Courier, in_parallel, read_catalog
+from hangarlake.transfer.copying import PACKS_AT_ONCE, SMALL_AT_ONCE, Courier, in_parallel, read_catalog, read_object
 from hangarlake.transfer.negotiate import boundary, groups
 from hangarlake.transfer.survey import Survey, TreeReader, survey
 
@@ -106,7 +106,7 @@ class _Group:
         return catalogs
 
     def _source_catalog(self, catalog_id: str) -> bytes:
-        return self.courier.source.get(catalog_key(catalog_id))
+        return read_object(self.courier.source, catalog_key(catalog_id))
 
     def _known(self) -> list[Catalog]:
         """Return what the target holds next to these commits: its own catalogs, for they say where things lie there."""
@@ -115,7 +115,7 @@ class _Group:
             key = catalog_key(commit.catalog)
             for store in (self.courier.target, *([self.courier.source] if self.courier.dry else [])):
                 with contextlib.suppress(ObjectNotFoundError):
-                    known.append(read_catalog(commit.catalog, store.get(key)))
+                    known.append(read_catalog(commit.catalog, read_object(store, key)))
                     break
         return known
 
@@ -134,7 +134,7 @@ class _Group:
         if self.chunks is None:
             return
         wanted = self.courier.absent(sorted(found.data))
-        lost = set(self.courier.carry(wanted, PACKS_AT_ONCE))
+        lost = set(self.courier.carry(wanted, PACKS_AT_ONCE, lengths=found.lengths))
         if not lost:
             return
         # The source is a partial clone: what it lacks is taken chunk by chunk from where it is.
@@ -144,7 +144,7 @@ class _Group:
     def _settle(self, catalog_id: str, data: bytes, catalog: Catalog, known: list[Catalog]) -> Catalog:
         """Decide between two physical parts of one catalog: the target's own stays if it is complete (format §8)."""
         key = catalog_key(catalog_id)
-        present = self.courier.target.get(key)
+        present = read_object(self.courier.target, key)
         if present == data:
             return catalog
         try:

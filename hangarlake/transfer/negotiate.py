@@ -11,12 +11,13 @@ from hangarlake.records.index import Index
 from hangarlake.records.models import Commit
 from hangarlake.records.movements import Movement, Tag
 from hangarlake.storage.base import ObjectStore
+from hangarlake.transfer.copying import read_object
 
 __all__ = ["boundary", "groups", "joint_graph", "missing_commits"]
 
 
 class _Either:
-    """Objects of two stores, read from the first that has them. Commits are named by content, so it does not matter which."""
+    """Commits and history segments of two stores, read from the first that has them: named by content, so it does not matter which."""
 
     def __init__(self, first: ObjectStore, second: ObjectStore) -> None:
         self._first = first
@@ -24,9 +25,9 @@ class _Either:
 
     def get(self, key: str) -> bytes:
         try:
-            return self._first.get(key)
+            return read_object(self._first, key)
         except ObjectNotFoundError:
-            return self._second.get(key)
+            return read_object(self._second, key)
 
 
 def joint_graph(source: ObjectStore, target: ObjectStore, stands: Iterable[Movement | Tag | None]) -> Graph:

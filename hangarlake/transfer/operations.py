@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from hangarlake.authors import parse_author
-from hangarlake.errors import RepositoryExistsError, RepositoryNotFoundError
-from hangarlake.records.marker import MARKER_KEY, Marker
+from hangarlake.errors import RepositoryExistsError
 from hangarlake.records.models import Author, Commit
 from hangarlake.records.movements import Movement
 from hangarlake.records.refs import RefMovedError
 from hangarlake.session import Session
-from hangarlake.storage.redact import redact_url
 from hangarlake.storage.url import StoreLike, open_store
 from hangarlake.transfer.remotes import Remotes
 from hangarlake.transfer.results import FetchResult, Progress, PushResult
 
 if TYPE_CHECKING:
-    from hangarlake.storage.base import ObjectStore
+    pass
 
 __all__ = ["TransferOperations"]
 
@@ -94,11 +93,11 @@ class TransferOperations:
         CorruptionError
             If the source is damaged; the clone has not come to be.
         """
-        from hangarlake.transfer.clone import clone_into
+        from hangarlake.transfer.clone import clone_into, found_marker, source_marker
         from hangarlake.transfer.remotes import release
 
         source = open_store(source_url, dict(source_options or {}))
-        marker = _marker_of(source)
+        marker = source_marker(source)
         store = open_store(url, dict(storage_options or {}), create=True)
         session = Session(
             store, marker, parse_author(author), cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
@@ -106,14 +105,24 @@ class TransferOperations:
         options = dict(storage_options) if storage_options is not None else None
         repository = cls(session, (url, options, author, cache_dir, allow_unsafe_store))
         try:
-            repository.remotes.add(_ORIGIN, source_url, storage_options=source_options, data=data)
-        except ValueError as error:
-            raise RepositoryExistsError(f"{session.url} is the source itself; clone to another place") from error
-        remote = session.sibling(source, marker)
-        try:
-            clone_into(session, repository.remotes, _ORIGIN, remote, branches, data=data, progress=progress)
-        finally:
-            release(remote)
+            try:
+                repository.remotes.add(_ORIGIN, source_url, storage_options=source_options, data=data)
+            except ValueError as error:
+                raise RepositoryExistsError(f"{session.url} is the source itself; clone to another place") from error
+            remote = session.sibling(source, marker)
+            try:
+                clone_into(session, repository.remotes, _ORIGIN, remote, branches, data=data, progress=progress)
+            finally:
+                release(remote)
+        except BaseException:
+            # What has not become a repository has no remotes; another attempt gives it one again.
+            with suppress(Exception):
+                present = found_marker(store)
+                if present is None or present.id != marker.id:
+                    repository.remotes.remove(_ORIGIN)
+            repository.remotes.close()
+            session.close()
+            raise
         return repository
 
     def fetch(
@@ -306,10 +315,3 @@ class TransferOperations:
             dry_run=dry_run,
             progress=progress,
         )
-
-
-def _marker_of(store: ObjectStore) -> Marker:
-    try:
-        return Marker.parse(store.get(MARKER_KEY))
-    except FileNotFoundError as error:
-        raise RepositoryNotFoundError(f"there is no repository at {redact_url(store.url)} to be cloned") from error

@@ -131,12 +131,15 @@ class Survey:
         Ids of the tree packs that hold nodes which known trees do not.
     data : set of str
         Keys of the objects that hold chunks of differing leaves, and of no leaf that was known in their place.
+    lengths : dict of str to int
+        How long those of them are that are one chunk by itself.
     nodes : int
         How many nodes were looked at.
     """
 
     trees: set[bytes] = field(default_factory=set)
     data: set[str] = field(default_factory=set)
+    lengths: dict[str, int] = field(default_factory=dict)
     nodes: int = 0
 
 
@@ -168,7 +171,9 @@ def survey(
 
     def see(leaf: Leaf) -> None:
         result.nodes += 1
-        result.data |= data_keys(leaf)
+        solo = _solo_lengths(leaf)
+        result.data |= _pack_keys(leaf) | solo.keys()
+        result.lengths |= solo
         on_leaf(leaf)
 
     fresh, old = _roots(new, see), _roots(known, lambda leaf: known_data.update(data_keys(leaf)))
@@ -238,7 +243,16 @@ def _read(reader: TreeReader, refs: Iterable[NodeRef]) -> Iterator[list[Node]]:
 
 def data_keys(leaf: Leaf) -> set[str]:
     """Return the keys of the objects in which the chunks of a leaf lie."""
+    return _pack_keys(leaf) | _solo_lengths(leaf).keys()
+
+
+def _pack_keys(leaf: Leaf) -> set[str]:
     table = leaf.entries.table
-    keys = {pack_key(table.pack_ids[code]) for code in np.unique(table.packs).tolist() if code >= 0}
-    keys.update(pack_key(table.digests[row].tobytes()) for row in np.flatnonzero(table.packs == SOLO).tolist())
-    return keys
+    return {pack_key(table.pack_ids[code]) for code in np.unique(table.packs).tolist() if code >= 0}
+
+
+def _solo_lengths(leaf: Leaf) -> dict[str, int]:
+    """Return the keys and lengths of the chunks of a leaf that are objects of their own."""
+    table = leaf.entries.table
+    rows = np.flatnonzero(table.packs == SOLO).tolist()
+    return {pack_key(table.digests[row].tobytes()): int(table.lengths[row]) for row in rows}

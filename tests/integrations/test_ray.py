@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hangarlake import Repository
+from hangarlake import Repository, SchemaError
 
 pytestmark = pytest.mark.skipif("HANGARLAKE_TEST_RAY" not in os.environ, reason="set HANGARLAKE_TEST_RAY=1 (needs Ray)")
 
@@ -42,3 +42,16 @@ def test_a_column_is_read_by_the_workers_whole_and_once(tmp_path: Path) -> None:
     assert all(np.array_equal(found[key], images[key]) for key in found)
     names = {int(row["key"]): row["value"] for row in read_column(url, "names").take_all()}
     assert names == {i: f"name {i}" for i in range(500)}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_nested_column_is_refused(tmp_path: Path) -> None:
+    from hangarlake.integrations.ray import read_column
+
+    url = str(tmp_path / "repo")
+    repo = Repository.create(url, author="A <a@example.org>", cache_dir=tmp_path / "cache")
+    with repo.checkout(write=True) as w:
+        w.add_str_column("names", nested=True)["a", "b"] = "c"
+        w.commit("data")
+    with pytest.raises(SchemaError, match="nested"):
+        read_column(url, "names")

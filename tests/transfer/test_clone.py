@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import hangarlake as hl
@@ -12,6 +15,8 @@ from hangarlake.records.marker import MARKER_KEY, Marker
 from hangarlake.storage import MemoryStore, ObjectStore
 from hangarlake.testing import CountingStore, Fault, FaultyStore
 from hangarlake.testing.servers import StaticServer
+from hangarlake.transfer import copying
+from hangarlake.transfer.config import UserConfig
 from tests.transfer.places import check_place, contents, image, new_repository, put
 
 
@@ -227,3 +232,71 @@ def test_between_gcs_and_a_folder(gcs_url: str, gcs_options: dict[str, Any], tmp
     put(away, 2, 2000)
     back.pull()
     assert contents(back) == contents(away)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["nothing there", "another repository there"])
+def test_a_clone_that_fails_is_not_remembered(elsewhere: bool, tmp_path: Path) -> None:
+    origin, place = MemoryStore(), MemoryStore()
+    new_repository(origin, 1)
+    if elsewhere:
+        new_repository(place, 1)
+    error = hl.RepositoryExistsError if elsewhere else hl.RevisionNotFoundError
+    with pytest.raises(error):
+        hl.Repository.clone(origin, place, branches=None if elsewhere else ["nosuch"])
+    assert UserConfig()._read().repositories == {}
+
+
+@pytest.mark.parametrize("prefix", ["trees/", "catalogs/", "commits/"])
+def test_an_object_of_a_remote_that_is_too_long_is_refused_unread(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = MemoryStore()
+    repo = new_repository(origin)
+    put(repo, 3, 1000)
+    # Of the commits the newest comes with the branch; the others are asked for.
+    key = next(info.key for info in origin.list(prefix) if repo.branches["main"] not in info.key)
+    origin.put(key, origin.get(key) + b"x" * (1 << 20))
+    monkeypatch.setitem(copying._LIMITS, prefix.rstrip("/"), 1 << 19)
+    counting = CountingStore(origin)
+    with pytest.raises(hl.CorruptionError, match=key):
+        hl.Repository.clone(counting, tmp_path / "clone")
+    assert sum(request.bytes for request in counting.requests if request.key == key) == 0
+    assert not (tmp_path / "clone" / MARKER_KEY).exists()
+
+
+def test_a_chunk_of_a_remote_that_is_longer_than_the_tree_says_is_refused_unread(tmp_path: Path) -> None:
+    origin = MemoryStore()
+    repo = hl.Repository.create(origin)
+    with repo.checkout(write=True) as w:
+        values = np.random.default_rng(0).integers(0, 256, (1, 1 << 21), dtype=np.uint8)
+        w.add_ndarray_column("x", shape=values.shape[1:], dtype="u1").extend(["large"], values)
+        w.commit("One large sample")
+    key = next(info.key for info in origin.list("packs/") if len(info.key.rpartition("/")[2]) == 40)
+    origin.put(key, origin.get(key) + b"x")
+    counting = CountingStore(origin)
+    with pytest.raises(hl.CorruptionError, match=key):
+        hl.Repository.clone(counting, tmp_path / "clone", data=True)
+    assert sum(request.bytes for request in counting.requests if request.key == key) == 0
+
+
+def test_the_first_error_of_work_in_parallel_is_raised_when_all_has_ended() -> None:
+    started, ended = [], []
+    release = threading.Event()
+
+    def work(number: int) -> int:
+        started.append(number)
+        if number == 0:
+            raise KeyError("first")
+        release.wait(30)
+        ended.append(number)
+        raise ValueError("later")
+
+    def numbers() -> Iterator[int]:
+        yield from (0, 1)
+        release.set()
+        yield from range(2, 100)
+
+    with pytest.raises(KeyError, match="first"):
+        copying.in_parallel(work, numbers(), 2)
+    assert sorted(started) == [0, *sorted(ended)]
+    assert len(started) < 10
