@@ -23,7 +23,9 @@ def place(name: str) -> Iterator[str]:
     Credentials of a bucket come from the environment.
     """
     if any(argument.startswith("-") for argument in sys.argv[1:]):
-        raise SystemExit(f"usage: python {sys.argv[0]} [URL]    (below which the repository is made; else a temporary folder)")
+        raise SystemExit(
+            f"usage: python {sys.argv[0]} [URL]    (below which the repository is made; else a temporary folder)"
+        )
     with tempfile.TemporaryDirectory(prefix="hangarlake-example-") as folder:
         os.environ["HANGARLAKE_CACHE_DIR"] = str(Path(folder) / "cache")
         os.environ["HANGARLAKE_CONFIG_DIR"] = str(Path(folder) / "config")
