@@ -41,14 +41,11 @@ class Resumed:
         The working catalog; nodes of its trees may be in the staging file.
     renames : mapping of str to str
         Old name → new name since `base`.
-    parents : list of Commit
-        Further parents of the commit to be.
     """
 
     base: Snapshot
     catalog: Catalog
     renames: Mapping[str, str]
-    parents: list[Commit]
 
 
 def taken_up(session: Session, head: Snapshot, state: StagedState) -> Resumed | None:
@@ -58,11 +55,11 @@ def taken_up(session: Session, head: Snapshot, state: StagedState) -> Resumed | 
     """
     text = state.catalog["logical"]
     catalog = Catalog.parse(digest(text.encode()), text, state.catalog["physical"])
-    if catalog.id == head.catalog.id and not state.parents:
+    if catalog.id == head.catalog.id and state.base != head.commit.id:
         return None
     base = session.snapshot_of(state.base)
     session.nodes.add_inlined(base.catalog.decode_inlined())
-    return Resumed(base, catalog, state.renames, session.graph.commits(state.parents))
+    return Resumed(base, catalog, state.renames)
 
 
 class _KeptChunks:

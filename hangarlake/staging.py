@@ -51,14 +51,11 @@ class StagedState:
         The working catalog: JSON, with the places of its roots.
     renames : dict
         Old name → new name since `base`.
-    parents : list of str
-        Further parents of the commit to be (after a merge with conflicts resolved by hand).
     """
 
     base: str
     catalog: dict[str, Any]
     renames: dict[str, str] = field(default_factory=dict)
-    parents: list[str] = field(default_factory=list)
 
 
 class _StagingFile:
@@ -106,9 +103,10 @@ class _StagingFile:
         if not rows:
             return None
         try:
-            state = StagedState(**json.loads(rows[0][0]))
-        except (ValueError, TypeError) as error:
-            raise self._failed(error) from error
+            kept = json.loads(rows[0][0])
+            state = StagedState(kept["base"], kept["catalog"], kept["renames"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._failed(f"its state is damaged ({error!r})") from error
         if not isinstance(state.catalog, dict) or not {"logical", "physical"} <= state.catalog.keys():
             raise self._failed("its state names no catalog")
         return state
@@ -255,9 +253,7 @@ class Staging(_StagingFile):
         places : iterable of ChunkRef
             Chunks that are durable in the bucket.
         """
-        text = json.dumps(
-            {"base": state.base, "catalog": state.catalog, "renames": state.renames, "parents": state.parents}
-        )
+        text = json.dumps({"base": state.base, "catalog": state.catalog, "renames": state.renames})
         with self._transaction() as db:
             db.executemany("insert or replace into nodes values (?, ?)", ((n.id, _encoded(n)) for n in nodes))
             db.execute("delete from chunks where data is not null")

@@ -27,7 +27,6 @@ from hangarlake.namespace import NodeTable
 from hangarlake.publish import Published
 from hangarlake.records.catalog import Catalog, CatalogNode, ColumnNode, GroupNode
 from hangarlake.records.merge import MergeResult
-from hangarlake.records.models import Commit
 from hangarlake.records.movements import Movement
 from hangarlake.records.node import NodeRef
 from hangarlake.records.nodes import StagedNodes
@@ -74,7 +73,6 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         self._attrs: dict[str, Any] = dict(base.catalog.attrs)
         self._inlined: dict[bytes, bytes] = dict(base.catalog.inlined)
         self._renames: dict[str, str] = {}
-        self._parents: list[Commit] = []
         self._stages: dict[str, ColumnStage | ArrayStage] = {}
         self._views = {}
 
@@ -90,7 +88,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         self._adopt(resumed.base)
         self._nodes, self._attrs = NodeTable(resumed.catalog.nodes), dict(resumed.catalog.attrs)
         self._inlined |= {key: data for key, data in resumed.catalog.inlined.items() if data}
-        self._renames, self._parents = dict(resumed.renames), resumed.parents
+        self._renames = dict(resumed.renames)
         self._staged.spilled = self._staging.node_ids()
         self._uploader.adopt(*self._staging.load_chunks())
 
@@ -161,6 +159,10 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
             self._nodes[name] = replace(node, root=root)
         return Catalog(dict(self._nodes), dict(self._attrs), self._inlined)
 
+    def _is_base(self, working: Catalog) -> bool:
+        """Tell whether nothing is staged."""
+        return working.id == self._base.catalog.id and not self._renames
+
     def _diff_side(self) -> DiffSide:
         with self._lock:
             self._check_open()
@@ -171,7 +173,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         if self._staging is None:
             return
         working = self._working()
-        if working.id == self._base.catalog.id and not self._renames and not self._parents:
+        if self._is_base(working):
             self._staging.clear()
             return
         self._uploader.flush(seal=False)
@@ -180,7 +182,6 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
             self._base.commit.id,
             {"logical": text, "physical": working.physical()},
             self._renames,
-            [parent.id for parent in self._parents],
         )
         nodes = self._staged.reachable(self._roots())
         self._staging.save(state, nodes, self._uploader.unpacked(), self._uploader.places.values())
@@ -261,7 +262,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         catalog = published.snapshot.catalog
         self._nodes, self._attrs = NodeTable(catalog.nodes), dict(catalog.attrs)
         self._inlined = dict(catalog.inlined)
-        self._renames, self._parents = {}, []
+        self._renames = {}
         self._restage()
         self._staged.clear()
         if self._staging is None:

@@ -318,7 +318,7 @@ class WriteCheckout(WorkingSet):
         with self._lock:
             self._check_open()
             working = self._working()
-            if working.id == self._base.catalog.id and not self._renames and not self._parents and not allow_empty:
+            if self._is_base(working) and not allow_empty:
                 raise NothingToCommitError(
                     f"nothing is staged on {self._branch!r}; change something first, or pass allow_empty=True"
                 )
@@ -338,14 +338,14 @@ class WriteCheckout(WorkingSet):
         if self._head.commit != self._base.commit.id:
             # Resumed changes are relative to the commit at which they were begun.
             working = self._replay(self._head, working, rebase=rebase)
-            if working.id == self._base.catalog.id and not self._renames and not self._parents and not allow_empty:
+            if self._is_base(working) and not allow_empty:
                 raise NothingToCommitError(f"what was staged on {self._branch!r} has been committed already")
         for attempt in range(ATTEMPTS):
             began = time.monotonic()
             draft = Draft(
-                [self._base.commit, *self._parents],
+                [self._base.commit],
                 working,
-                [dict(self._renames), *({} for _ in self._parents)],
+                [dict(self._renames)],
                 message,
                 author,
                 operation,
@@ -413,7 +413,7 @@ class WriteCheckout(WorkingSet):
         """
         with self._lock:
             self._check_open()
-            if self._working().id != self._base.catalog.id or self._renames or self._parents:
+            if not self._is_base(self._working()):
                 raise MergeConflictError(
                     f"{self._where()} has staged changes, which a merge would mix with; commit or reset them first"
                 )

@@ -162,7 +162,8 @@ def test_files_that_cannot_be_read_are_named(place: str, tmp_path: Path) -> None
     for damage, message in (
         ("pragma user_version = 99", "another version"),
         ("update state set value = '{'", "cannot be used"),
-        ('update state set value = \'{"base": "", "catalog": {}}\'', "names no catalog"),
+        ("update state set value = '{}'", "damaged"),
+        ("update state set value = json_set(value, '$.catalog', 3)", "names no catalog"),
     ):
         db = sqlite3.connect(path)
         with db:

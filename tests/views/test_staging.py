@@ -176,6 +176,18 @@ def test_leaving_without_a_commit_keeps_columns_renames_attributes_and_samples(p
     assert checkout.commit.id == commit.id
 
 
+def test_renames_of_equal_columns_are_kept_though_the_content_is_the_same(place: str, tmp_path: Path) -> None:
+    with reopen(place, tmp_path / "cache").checkout(write=True) as w:
+        for name in ("a", "b"):
+            w.add_str_column(name)["key"] = "value"
+        w.commit("equal columns")
+        for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+            w.rename(old, new)
+    with reopen(place, tmp_path / "cache").checkout(write=True) as w:
+        commit = w.commit("swapped")
+    assert commit.renames == ({"a": "b", "b": "a"},)
+
+
 def test_memory_staging_keeps_nothing_and_takes_no_lock(place: str, tmp_path: Path) -> None:
     repo = reopen(place, tmp_path / "cache")
     with repo.checkout(write=True) as locked, repo.checkout(write=True, staging="memory") as w:
