@@ -129,8 +129,10 @@ def checked_attributes(what: str, attributes: Mapping[str, Any] | None) -> dict[
     Raises
     ------
     SchemaError
-        Naming `what` they are of, if they cannot be written as JSON.
+        Naming `what` they are of, if they are no mapping or cannot be written as JSON.
     """
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise SchemaError(f"{what}: attributes are a mapping of names to JSON values, not {type(attributes).__name__}")
     kept: dict[str, Any] = storable(dict(attributes or {}))
     try:
         canonical_json(kept)

@@ -308,6 +308,10 @@ class WritableArrayViews(ArrayViews):
 
         name = node_name(path)
         lengths = checked_shape(f"array {name!r}", shape)
+        if isinstance(dimension_names, str):
+            raise SchemaError(
+                f"array {name!r}: dimension_names has a name for each dimension; {dimension_names!r} is one str"
+            )
         if chunks is not None and not isinstance(chunks, str):
             chunks = checked_shape(f"array {name!r}, its chunks", chunks)
             if any(n < 1 for n in chunks):

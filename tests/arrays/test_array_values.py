@@ -63,6 +63,21 @@ def test_what_is_no_shape_is_refused(w: WriteCheckout, shape: Any) -> None:
     assert array.shape == w.create_array("y", shape=np.int64(4), dtype="u1", chunks=np.int64(2)).shape == (4,)
 
 
+def test_an_array_that_cannot_be_made_is_named_in_the_error(w: WriteCheckout) -> None:
+    wrong: list[dict[str, Any]] = [
+        *({"dimension_names": "tx"}, {"dimension_names": ["t"]}, {"fill_value": 300}, {"fill_value": "x"}),
+        *({"chunks": (0, 1)}, {"chunks": 2.5}, {"shards": (3, 1)}, {"dtype": object}),
+        *({"attributes": [1]}, {"attributes": {1: 2}}, {"attributes": {"a": {1}}}),
+    ]
+    for options in wrong:
+        with pytest.raises(SchemaError, match="'x'"):
+            w.create_array("x", **{"shape": (4, 4), "dtype": "u1", "chunks": (2, 2), **options})
+    for attributes in ([1], {"a": object()}):
+        with pytest.raises(SchemaError, match="group 'g'"):
+            w.create_group("g", attributes=attributes)  # type: ignore[arg-type]  # what is tested
+    assert not list(w)
+
+
 def test_a_grid_that_coordinates_of_32_bits_do_not_reach_is_refused(w: WriteCheckout) -> None:
     array = w.create_array("x", shape=(1 << 32,), dtype="u1", chunks=(1,))
     array[-1] = 1
