@@ -200,13 +200,19 @@ class Staging(_StagingFile):
         if self._db is None:
             try:
                 db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+            try:
                 db.execute("pragma journal_mode=wal")
                 db.execute("pragma synchronous=full")
                 self._check_version(db)
                 db.executescript(_SCHEMA)
                 db.execute(f"pragma user_version={_VERSION}")
-            except sqlite3.DatabaseError as error:
-                raise self._failed(error) from error
+            except BaseException as error:
+                db.close()
+                if isinstance(error, sqlite3.Error):
+                    raise self._failed(error) from error
+                raise
             self._db = db
             self._used = True
         return self._db
