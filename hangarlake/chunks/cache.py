@@ -57,9 +57,11 @@ _caches: weakref.WeakSet[ChunkCache] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    # Another thread of the parent may have held a lock at the moment of the fork; nobody would ever release it here.
+    # Another thread of the parent may have held a lock at the moment of the fork; nobody would ever release it here, nor
+    # finish what it was counting.
     for cache in list(_caches):
         cache._lock = threading.Lock()
+        cache._nbytes = sum(array.nbytes for array in cache._entries.values())
 
 
 if hasattr(os, "register_at_fork"):

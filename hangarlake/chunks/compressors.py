@@ -37,6 +37,8 @@ Output = npt.NDArray[np.uint8]
 # more is a bomb. It costs nothing to refuse it before the memory is asked for.
 _MAX_RATIO: Final = 1 << 16
 
+# Preset 9 has a dictionary of 64 MiB. An encoder takes eleven times that, and an encoding from a bucket may ask for any.
+_LZMA_DICTIONARY: Final = 1 << 26
 _LZMA_MEMORY: Final = 1 << 27
 
 # From here on, decompressing into place is worth more than a kept context.
@@ -260,6 +262,9 @@ def _bz2(level: int = 1) -> _Stream:
 
 def _lzma(format: int = 1, check: int = -1, preset: int | None = None, filters: Any = None) -> _Stream:  # noqa: A002, RUF100 - numcodecs' names
     raw = format == lzma.FORMAT_RAW
+    for each in filters or ():
+        if isinstance(each, dict) and each.get("dict_size", 0) > _LZMA_DICTIONARY:
+            raise ValueError(f"a dictionary of {each['dict_size']:,} bytes; {_LZMA_DICTIONARY:,} is the most")
 
     def encode(data: Any) -> bytes:
         return lzma.compress(data, format=format, check=check, preset=preset, filters=filters)

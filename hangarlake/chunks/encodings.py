@@ -92,7 +92,8 @@ class Encoding:
             members["chunk_shape"] = shape
         try:
             text = _canonical(members)
-        except (TypeError, RecursionError) as error:
+            text.encode()
+        except (TypeError, RecursionError, UnicodeEncodeError) as error:
             raise ValueError(f"the codecs cannot be written as JSON: {error}") from error
         # The codecs are read back, so that nobody holds a reference into them.
         object.__setattr__(self, "text", text)

@@ -84,8 +84,9 @@ def decompress(data: BytesLike, size: int | None = None, *, limit: int | None = 
     """
     stated = content_size(data)
     if stated is None or (size is not None and stated != size) or (limit is not None and stated > limit):
+        wanted = f"{size:,} bytes" if size is not None else f"at most {limit or 0:,} bytes"
         raise CorruptionError(
-            f"a zstd frame of {'unknown size' if stated is None else f'{stated:,} bytes'}, which does not fit"
+            f"a zstd frame of {'unknown size' if stated is None else f'{stated:,} bytes'}, which does not fit: it has {wanted}"
         )
     try:
         out = _contexts.decompressor.decompress(data, allow_extra_data=False)
