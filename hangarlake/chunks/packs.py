@@ -31,7 +31,7 @@ __all__ = [
     "iter_pack",
     "pack_key",
     "read_footer",
-    "solo_ref",
+    "solo_bytes",
 ]
 
 SOLO_BYTES: Final = 1 << 20
@@ -39,6 +39,9 @@ SOLO_BYTES: Final = 1 << 20
 
 PACK_BYTES: Final = 16 << 20
 """A pack that has reached this size is full."""
+
+# A leaf of a tree lists up to 512 values, and 65,534 packs; so much of them is left for each value.
+_VALUE_PACKS: Final = 120
 
 # Half a million chunks of 32 bytes fill a pack; beyond that its footer would outgrow its data.
 _MAX_CHUNKS: Final = 1 << 19
@@ -51,6 +54,14 @@ _MAGIC: Final = b"HLPACK01"
 _COUNTS: Final = struct.Struct("<II")
 _ENTRY_BYTES: Final = DIGEST_SIZE + 3 * 8 + 1
 _FIRST_READ: Final = 64 << 10
+
+
+def solo_bytes(count: int) -> int:
+    """Return the size from which a chunk of a value that is cut into `count` chunks is an object of its own.
+
+    Less than :data:`SOLO_BYTES` for values so large that their chunks would fill more packs than a leaf of a tree can name.
+    """
+    return min(SOLO_BYTES, _VALUE_PACKS * PACK_BYTES // max(1, count))
 
 
 def pack_key(pack_id: bytes) -> str:
@@ -82,11 +93,6 @@ class ChunkRef:
     def key(self) -> str:
         """Key of the object that holds the chunk."""
         return pack_key(self.digest if self.pack is None else self.pack)
-
-
-def solo_ref(data: BytesLike) -> ChunkRef:
-    """Return the reference of a chunk that is stored as an object of its own."""
-    return ChunkRef(blake3_160(data), None, 0, len(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,13 +381,15 @@ def iter_pack(data: BytesLike, *, pack_id: bytes | None = None) -> Iterator[tupl
     """
     identity = blake3_256(data)
     if pack_id is not None and identity != pack_id:
-        raise CorruptionError(f"{pack_key(pack_id)} is damaged: its BLAKE3-256 is {identity.hex()}")
+        raise CorruptionError(
+            f"{pack_key(pack_id)} is damaged: its BLAKE3-256 is {identity.hex()}; restore it from a clone or a backup"
+        )
     index = read_footer(data)
     view = memoryview(data)
     for i, ref in enumerate(index.refs(identity)):
         chunk = view[ref.offset : ref.offset + ref.length]
         if blake3_160(chunk) != ref.digest:
-            raise CorruptionError(f"{describe_ref(ref)} is damaged")
+            raise CorruptionError(f"{describe_ref(ref)} is damaged; restore the object from a clone or a backup")
         yield ref, chunk, int(index.items[i]), index.encodings[index.codes[i]]
 
 

@@ -43,7 +43,7 @@ class ChunkUploader:
         self._builder = PackBuilder()
         self._pending: dict[bytes, PendingChunk] = {}
         self._unpacked: dict[bytes, PendingChunk] = {}
-        # What is on its way (None in place of an upload that failed and is to be repeated).
+        # What is on its way (None in place of an upload that failed or never began, and is to be done by whoever waits for it).
         self._flying: deque[tuple[Future[None] | None, str, bytes, list[bytes]]] = deque()
         self._flying_bytes = 0
         self._lock = threading.RLock()
@@ -51,7 +51,7 @@ class ChunkUploader:
         self.places: dict[bytes, ChunkRef] = {}
         self.bytes_added = 0
 
-    def add(self, digest: bytes, data: bytes, items: int, encoding: Encoding) -> None:
+    def add(self, digest: bytes, data: bytes, items: int, encoding: Encoding, *, solo_bytes: int = SOLO_BYTES) -> None:
         """Take an encoded chunk.
 
         Parameters
@@ -62,6 +62,8 @@ class ChunkUploader:
         items : int
             Rows or elements, as in chunk tables.
         encoding : Encoding
+        solo_bytes : int
+            The size from which the chunk becomes an object of its own.
 
         Raises
         ------
@@ -74,7 +76,7 @@ class ChunkUploader:
             chunk = PendingChunk(data, items, encoding)
             self._pending[digest] = chunk
             self.bytes_added += len(data)
-            if len(data) >= SOLO_BYTES:
+            if len(data) >= solo_bytes:
                 ref = ChunkRef(digest, None, 0, len(data))
                 self.places[digest] = ref
                 self._send(ref.key, data, [digest])
@@ -112,7 +114,12 @@ class ChunkUploader:
         self._send(pack.key, pack.data, list(pack.refs))
 
     def _send(self, key: str, data: bytes, digests: list[bytes]) -> None:
-        self._flying.append((io_pool().submit(self._store.put, key, data), key, data, digests))
+        flight: Future[None] | None
+        try:
+            flight = io_pool().submit(self._store.put, key, data)
+        except RuntimeError:  # no new threads at interpreter exit: the next flush uploads it
+            flight = None
+        self._flying.append((flight, key, data, digests))
         self._flying_bytes += len(data)
         while len(self._flying) > 1 and self._flying_bytes > _IN_FLIGHT_BYTES:
             self._land()

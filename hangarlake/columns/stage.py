@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hangarlake.chunks.codecs import encode_chunk
 from hangarlake.chunks.digests import blake3_160, digest_rows
 from hangarlake.chunks.encodings import Encoding
+from hangarlake.chunks.packs import SOLO_BYTES, solo_bytes
 from hangarlake.chunks.uploader import ChunkUploader
 from hangarlake.columns.known import KnownValues
 from hangarlake.columns.layout import ColumnLayout
@@ -74,7 +75,7 @@ class ColumnStage(WorkingTree):
         self.layout = layout
         self._overlay = Overlay(schema.rank)
         self._open = OpenChunk(layout)
-        self._encoding: deque[tuple[int, Future[bytes], int, Encoding]] = deque()
+        self._encoding: deque[tuple[int, Future[bytes], int, Encoding, int]] = deque()
         self._known_values: KnownValues | None = None
         self._next_int: int | None = None
         # For len(): which staged keys the tree has, and how many keys more there are than in the tree.
@@ -387,23 +388,26 @@ class ColumnStage(WorkingTree):
         encoding, pieces = self.layout.cut(sample)
         overlay.row[ordinal] = len(overlay.rows)
         overlay.place[ordinal] = len(pieces)
+        solo = solo_bytes(len(pieces))
         for piece in pieces:
             overlay.rows.append(ChunkRow())
-            self._encode(len(overlay.rows) - 1, sample[piece], sample[piece].size, encoding)
+            self._encode(len(overlay.rows) - 1, sample[piece], sample[piece].size, encoding, solo)
         self._drain()
 
-    def _encode(self, row: int, array: npt.NDArray[Any], items: int, encoding: Encoding) -> None:
-        self._encoding.append((row, cpu_pool().submit(encode_chunk, array, encoding), items, encoding))
+    def _encode(
+        self, row: int, array: npt.NDArray[Any], items: int, encoding: Encoding, solo: int = SOLO_BYTES
+    ) -> None:
+        self._encoding.append((row, cpu_pool().submit(encode_chunk, array, encoding), items, encoding, solo))
         while len(self._encoding) > _ENCODING_AHEAD:
             self._take_encoded()
 
     def _take_encoded(self) -> None:
         # It leaves the queue last: whoever is interrupted here, or met by the failure of an earlier upload, takes it up again.
-        row, future, items, encoding = self._encoding[0]
+        row, future, items, encoding, solo = self._encoding[0]
         data = future.result()
         digest = blake3_160(data)
         self._overlay.rows[row] = ChunkRow(digest, length=len(data), items=items, encoding=encoding.to_json())
-        self._uploader.add(digest, data, items, encoding)
+        self._uploader.add(digest, data, items, encoding, solo_bytes=solo)
         self._encoding.popleft()
 
     def _drain(self) -> None:

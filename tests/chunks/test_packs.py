@@ -20,7 +20,6 @@ from hangarlake.chunks.packs import (
     iter_pack,
     pack_key,
     read_footer,
-    solo_ref,
 )
 from hangarlake.errors import CorruptionError, ObjectNotFoundError
 from hangarlake.storage import MemoryStore
@@ -79,7 +78,6 @@ def test_keys_are_those_of_the_format():
     digest = bytes(range(20))
     assert ChunkRef(digest, None, 0, 1).key == f"packs/00/{digest.hex()}"
     assert ChunkRef(digest, b"\xab" * 32, 0, 1).key == f"packs/ab/{'ab' * 32}" == pack_key(b"\xab" * 32)
-    assert solo_ref(b"abc") == ChunkRef(blake3_160(b"abc"), None, 0, 3)
 
 
 def test_a_chunk_is_kept_once():

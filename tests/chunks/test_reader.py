@@ -13,7 +13,7 @@ from hangarlake.chunks.cache import ChunkCache, DiskCache
 from hangarlake.chunks.codecs import compressor_codecs, encode_chunk
 from hangarlake.chunks.digests import blake3_160
 from hangarlake.chunks.encodings import Encoding
-from hangarlake.chunks.packs import ChunkRef, PackBuilder, solo_ref
+from hangarlake.chunks.packs import ChunkRef, PackBuilder
 from hangarlake.chunks.reader import ChunkReader, ChunkRequest
 from hangarlake.errors import CorruptionError, ObjectNotFoundError, StorageError, UnsupportedFormatError
 from hangarlake.storage import ByteRange, LocalStore, MemoryStore
@@ -145,7 +145,7 @@ def test_large_chunks_are_objects_of_their_own():
     store = CountingStore()
     array = noise(1, 1 << 20)[0]
     data = encode_chunk(array, ZSTD)
-    ref = solo_ref(data)
+    ref = ChunkRef(blake3_160(data), None, 0, len(data))
     store.put(ref.key, data)
     request = ChunkRequest(ref, ZSTD, U1, array.shape)
     for result in ChunkReader(store).read([request, request]):

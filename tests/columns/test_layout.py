@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hangarlake.chunks import packs
 from hangarlake.chunks.grid import chunk_count
 from hangarlake.columns.layout import ColumnLayout
 from hangarlake.errors import SchemaError
@@ -57,3 +58,17 @@ def test_a_sample_of_too_many_chunks_is_refused_before_anything_is_uploaded(w, l
     assert len(column) == 0
     w.flush()
     assert list(local_store.list("")) == before
+
+
+def test_chunks_of_a_very_large_sample_do_not_fill_packs_without_end(w, local_store, monkeypatch):
+    # As if a value were left one pack of 4 kB: what is cut into sixteen chunks keeps none of 256 bytes or more in packs.
+    monkeypatch.setattr(packs, "PACK_BYTES", 4096)
+    monkeypatch.setattr(packs, "_VALUE_PACKS", 1)
+    column = w.add_ndarray_column("x", (None,), "u1", variable_shape=True, encoding={"chunk_shape": (300,)})
+    values = {"few": np.random.default_rng(0).bytes(900), "many": np.random.default_rng(1).bytes(4800)}
+    for key, value in values.items():
+        column[key] = np.frombuffer(value, "u1")
+    w.commit("both")
+    names = [info.key.rpartition("/")[2] for info in local_store.list("packs/")]
+    assert sorted(map(len, names)) == [40] * 16 + [64]
+    assert {key: column[key].tobytes() for key in column} == values
