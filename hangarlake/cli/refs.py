@@ -165,7 +165,8 @@ class _Names:
                 confirm(f"Delete the {self._kind} {name}?", yes=yes)
             with refusals(FAILED):
                 delete()
-        self._tell("delete", name, commit, f", which {'stands' if self._dry_run else 'stood'} at {short(commit or '')}")
+        at = short(commit or "")
+        self._tell("delete", name, commit, f", which stands at {at}" if self._dry_run else f" (it stood at {at})")
 
     def _tell(self, verb: str, name: str, commit: str | None, where: str) -> None:
         if self._as_json:

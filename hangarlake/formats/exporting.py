@@ -145,6 +145,8 @@ def _counted(pairs: Iterable[tuple[Key, Any]], progress: Progress | None) -> Ite
 
 def _check_targets(root: Path, targets: Iterable[str], *, force: bool) -> None:
     """See before anything is written that no file is in the way and that no link leads out of the folder."""
+    if root.exists() and not root.is_dir():
+        raise FileExistsError(f"{root} is a file; give a folder to write to")
     checked: set[Path] = set()
     for target in targets:
         path = root / target

@@ -140,3 +140,9 @@ def test_integer_keys_are_found_by_their_number(run: Run, repo: Path) -> None:
     assert run("show", "--column", "x", "--key", "2", "--json").json["key"] == 2
     assert run("export", "out", "--column", "x", "--key", "2").status == 0
     assert [path.name for path in Path("out").iterdir()] == ["2.npy"]
+
+
+def test_export_to_a_file_is_refused_and_names_it(run: Run, committed: str) -> None:
+    Path("taken").write_text("x")
+    assert "taken is a file" in one_line(run("export", "taken", "--column", "images"), 3)
+    assert Path("taken").read_text() == "x"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
 
 import hangarlake as hl
 from tests.cli.conftest import Run, one_line
+from tests.storage.test_fsspec import LookingFileSystem
 
 
 def test_init_creates_a_repository_and_writes_which_one_is_meant(run: Run) -> None:
@@ -129,3 +132,25 @@ def test_options_from_the_environment_have_to_be_an_object(run: Run, monkeypatch
     line = one_line(run("-r", "x", "info"), 2)
     assert "HANGARLAKE_OPTIONS" in line
     assert "secret" not in line
+
+
+class KeptFileSystem(LookingFileSystem):
+    """Keeps its files from one command to the next."""
+
+    kept: ClassVar[dict[str, bytes]] = {}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.files = self.kept
+
+
+def test_a_store_without_create_if_absent_is_written_to_only_if_asked_for(run: Run) -> None:
+    fsspec.register_implementation("looking", f"{__name__}.{KeptFileSystem.__name__}", clobber=True)
+    at = ("-r", "looking://repo")
+    assert "--allow-unsafe-store" in one_line(run(*at, "init"), 3)
+    assert run(*at, "init", "--allow-unsafe-store").status == 0
+    commit = ("commit", "--allow-empty", "-m", "Nothing")
+    assert "--allow-unsafe-store" in one_line(run(*at, *commit), 3)
+    assert run(*at, "--allow-unsafe-store", *commit).status == 0
+    assert len(run(*at, "log", "--json").json) == 2
+    assert "before the command" in one_line(run(*at, *commit, "--allow-unsafe-store"), 2)
