@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Required, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,7 @@ __all__ = [
     "BRANCHES",
     "TAGS",
     "Movement",
+    "StandFields",
     "Tag",
     "check_branch_name",
     "check_tag_name",
@@ -209,6 +210,30 @@ class Tag(_Stand):
 
     def __repr__(self) -> str:
         return f"<Tag {self.tag} {self.commit[:12]} by {self.author}, {self.time:%Y-%m-%d %H:%M} UTC>"
+
+
+class StandFields(TypedDict, total=False):
+    """What whoever moves a branch or creates a tag gives besides the commit.
+
+    Attributes
+    ----------
+    author : Author
+    message : str
+    record : str or bytes or None
+        The record of the commit.
+    catalog, physical, nodes
+        Copies of what readers need next; see :class:`Movement`.
+    time : datetime, optional
+        Aware; the present by default.
+    """
+
+    author: Required[Author]
+    message: Required[str]
+    record: str | bytes | None
+    catalog: str | None
+    physical: dict[str, Any] | None
+    nodes: dict[str, Any] | None
+    time: datetime | None
 
 
 # ---- validation of what comes from a bucket --------------------------------------------------------------------------

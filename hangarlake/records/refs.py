@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import enum
-import logging
 import os
 import secrets
 import threading
-from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from hangarlake.errors import (
     BranchExistsError,
@@ -16,18 +14,18 @@ from hangarlake.errors import (
     ObjectNotFoundError,
     RevisionNotFoundError,
     StorageError,
-    UnsafeStoreError,
 )
 from hangarlake.records.canonical import utc_now
+from hangarlake.records.hints import HintWriter
 from hangarlake.records.logsearch import LAST_SEQ, search_end
 from hangarlake.records.movements import (
     BRANCHES,
     TAGS,
     Movement,
+    StandFields,
     Tag,
     check_branch_name,
     check_tag_name,
-    encode_hint,
     encode_movement,
     encode_tag,
     hint_key,
@@ -38,23 +36,19 @@ from hangarlake.records.movements import (
     parse_tag,
     tag_key,
 )
-from hangarlake.storage.executors import io_pool, map_io
+from hangarlake.records.refcreation import RefCreator
+from hangarlake.storage.executors import map_io
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
+    from typing import Unpack
 
-    from hangarlake.records.models import Author
     from hangarlake.storage.base import ObjectStore
 
 __all__ = ["UNREAD", "RefMovedError", "Refs"]
 
-_log = logging.getLogger(__name__)
-
 _BATCH = 32  # movements of a log that are fetched together
-_ATTEMPTS = 4  # at a create whose outcome stays unclear
-
-_Stored = TypeVar("_Stored", Movement, Tag)
 
 
 class Unread(enum.Enum):
@@ -101,9 +95,8 @@ class Refs:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._seen: dict[str, int] = {}
-        self._unclear: set[str] = set()
-        self._hints: dict[str, Movement] = {}
-        self._writing: dict[str, Future[None]] = {}
+        self._creator = RefCreator(self._store)
+        self._hints = HintWriter(self._store)
 
     def _check_process(self) -> None:
         # After a fork the threads that write hints, and whoever held the lock, are in the parent.
@@ -274,13 +267,7 @@ class Refs:
         *,
         commit: str | None,
         operation: str,
-        author: Author,
-        message: str,
-        record: str | bytes | None = None,
-        catalog: str | None = None,
-        physical: dict[str, Any] | None = None,
-        nodes: dict[str, Any] | None = None,
-        time: datetime | None = None,
+        **fields: Unpack[StandFields],
     ) -> Movement:
         """Append the movement that follows `expected`, and return it: one request when nothing goes wrong.
 
@@ -290,12 +277,9 @@ class Refs:
             The newest movement known; None for a branch that never was. A deleted branch goes on after its tombstone.
         commit : str or None
             Where the branch is to stand; None deletes it.
-        record : str or bytes or None
-            The record of that commit.
-        catalog, physical, nodes
-            Copies of what readers need next; see :class:`Movement`.
-        time : datetime, optional
-            Aware; the present by default.
+        operation : str
+        **fields
+            Author, message, and copies of what readers need next: see :class:`StandFields`.
 
         Raises
         ------
@@ -317,103 +301,24 @@ class Refs:
             commit=commit,
             previous=expected.commit if expected is not None else None,
             operation=operation,
-            author=author,
-            time=utc_now() if time is None else time,
-            message=message,
-            record=record.decode("utf-8") if isinstance(record, bytes) else record,
-            catalog=catalog,
-            physical=physical,
-            nodes=nodes,
-            write_id=secrets.token_hex(16),
+            **_complete(fields),
         )
-        data = encode_movement(movement)
-        stored = self._create(
+        stored = self._creator.create(
             movement_key(branch, movement.seq),
-            data,
+            encode_movement(movement),
             lambda raw: parse_movement(raw, branch, movement.seq),
-            movement.write_id,
+            movement,
         )
         self._saw(branch, movement.seq)
-        if stored is None:
-            stored = movement
-        elif stored.write_id in self._unclear and stored.commit == commit:
-            pass  # an earlier attempt at this very movement, whose outcome could not be told then
-        else:
+        if not self._creator.made(stored, movement):
             raise RefMovedError(stored)
-        self._hint_later(stored)
+        self._hints.write_later(stored)
         return stored
-
-    def _create(self, key: str, data: bytes, parse: Callable[[bytes], _Stored], write_id: str) -> _Stored | None:
-        """Create an object; None if this writer did, else what somebody else had put there.
-
-        An answer that was lost on the way is neither: the object is read back, and its write id tells. As long as
-        there is nothing to read, the create is repeated: it is the same object, so a late arrival of the first does no
-        harm.
-        """
-        unclear: OSError | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                if self._store.put_new(key, data):
-                    return None
-            except UnsafeStoreError:
-                raise
-            except OSError as error:  # StorageError, or a TimeoutError that slipped through
-                unclear = error
-                _log.warning("creating %s failed (%s); reading back what became of it", key, type(error).__name__)
-            try:
-                stored = parse(self._store.get(key))
-            except ObjectNotFoundError:
-                continue
-            except CorruptionError:
-                raise
-            except OSError as error:
-                unclear = error
-                continue
-            return None if stored.write_id == write_id else stored
-        with self._lock:
-            self._unclear.add(write_id)
-        raise StorageError(
-            f"the store failed while {key} was being created, and it is not known whether it was "
-            f"({unclear or 'it says that the object exists, and that it does not'}); "
-            "repeat the operation when the store answers again"
-        ) from unclear
-
-    # ---- hints -------------------------------------------------------------------------------------------------------
-
-    def _hint_later(self, movement: Movement) -> None:
-        branch = movement.branch
-        with self._lock:
-            known = self._hints.get(branch)
-            if known is not None and known.seq >= movement.seq:
-                return
-            self._hints[branch] = movement
-            if branch in self._writing:
-                return  # whoever is writing finds the newer one when done
-            try:
-                self._writing[branch] = io_pool().submit(self._write_hints, branch)
-            except RuntimeError:
-                _log.debug("no hint for %s: the interpreter is shutting down", branch)
-
-    def _write_hints(self, branch: str) -> None:
-        written = 0
-        while True:
-            with self._lock:
-                movement = self._hints[branch]
-                if movement.seq <= written:
-                    self._writing.pop(branch, None)
-                    return
-            try:
-                self._store.put(hint_key(branch), encode_hint(movement))
-            except Exception as error:
-                _log.info("the hint of %s was not written: %s", branch, error)
-            written = movement.seq
 
     def flush_hints(self, timeout: float | None = None) -> None:
         """Wait until the hints of all movements made here are written, or have failed to be."""
         self._check_process()
-        with self._lock:
-            writing = list(self._writing.values())
-        wait(writing, timeout)
+        self._hints.flush(timeout)
 
     def close(self) -> None:
         """Wait for hints. The object may be used again."""
@@ -426,15 +331,9 @@ class Refs:
         tag: str,
         *,
         commit: str,
-        author: Author,
-        message: str,
-        record: str | bytes,
-        catalog: str | None = None,
-        physical: dict[str, Any] | None = None,
-        nodes: dict[str, Any] | None = None,
-        time: datetime | None = None,
+        **fields: Unpack[StandFields],
     ) -> Tag:
-        """Create a tag. Parameters are those of :meth:`move`.
+        """Create a tag. Parameters are those of :meth:`move`, and `record` is needed.
 
         Raises
         ------
@@ -447,22 +346,9 @@ class Refs:
         """
         check_tag_name(tag)
         self._check_process()
-        new = Tag(
-            tag=tag,
-            commit=commit,
-            author=author,
-            time=utc_now() if time is None else time,
-            message=message,
-            record=record.decode("utf-8") if isinstance(record, bytes) else record,
-            catalog=catalog,
-            physical=physical,
-            nodes=nodes,
-            write_id=secrets.token_hex(16),
-        )
-        stored = self._create(tag_key(tag), encode_tag(new), lambda raw: parse_tag(raw, tag), new.write_id)
-        if stored is None:
-            return new
-        if stored.write_id in self._unclear and stored.commit == commit:
+        new = Tag(tag=tag, commit=commit, **_complete(fields))
+        stored = self._creator.create(tag_key(tag), encode_tag(new), lambda raw: parse_tag(raw, tag), new)
+        if self._creator.made(stored, new):
             return stored
         raise BranchExistsError(
             f"there is a tag {tag!r} already, on commit {stored.commit[:12]}; delete it first, or choose another name"
@@ -507,3 +393,16 @@ class Refs:
         """Return all tags, by name."""
         # One may be deleted between the listing and the reading.
         return [tag for tag in map_io(self.read_tag, self.tag_names()) if tag is not None]
+
+
+def _complete(fields: StandFields) -> dict[str, Any]:
+    """Return the fields that movements and tags share, with what is left out and a new write id."""
+    absent = {"record": None, "catalog": None, "physical": None, "nodes": None}
+    record, time = fields.get("record"), fields.get("time")
+    return {
+        **absent,
+        **fields,
+        "record": record.decode("utf-8") if isinstance(record, bytes) else record,
+        "time": utc_now() if time is None else time,
+        "write_id": secrets.token_hex(16),
+    }

@@ -419,3 +419,18 @@ def test_a_damaged_tag_is_noticed_and_odd_keys_are_ignored():
     store.put(tag_key("v1"), store.get(tag_key("v1"))[:-1])
     with pytest.raises(CorruptionError, match="refs/tags/v1"):
         refs.tags()
+
+
+def test_fields_that_a_movement_or_tag_does_not_have_are_refused():
+    store = MemoryStore()
+    refs = Refs(store)
+    for call in (
+        lambda: refs.move("main", None, commit=COMMIT, operation="create", author=AUTHOR, message="", recrod=RECORD),
+        lambda: refs.create_tag("v1", commit=COMMIT, author=AUTHOR, message="", record=RECORD, seq=3),
+        lambda: refs.create_tag("v1", commit=COMMIT, record=RECORD),
+    ):
+        with pytest.raises(TypeError):
+            call()
+    with pytest.raises(ValueError, match="record"):
+        refs.create_tag("v1", commit=COMMIT, author=AUTHOR, message="")
+    assert list(store.list("")) == []
