@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hangarlake.chunks.digests import blake3_256
+from hangarlake.chunks.digests import DIGEST_SIZE, blake3_256
 from hangarlake.chunks.packs import ChunkRef
 from hangarlake.errors import CorruptionError
 from hangarlake.records.catalog import Catalog
@@ -168,13 +168,17 @@ def copy_tops(catalog: Catalog, nodes: NodeStore) -> dict[str, Any] | None:
     packs: dict[bytes, int] = {}
     index: list[list[int]] = []
     data = bytearray()
+    seen: set[bytes] = set()
     frontier = [node.root for node in catalog.nodes.values() if node.root is not None and node.root.pack is not None]
     while frontier:
         following: list[NodeRef] = []
         for ref in frontier:
             node = nodes.cached(ref.id)
-            if node is None or ref.pack is None:
+            if node is None or ref.pack is None or ref.id in seen:
                 continue
+            seen.add(ref.id)
+            if isinstance(node, Leaf) and len(node.entries.table) * DIGEST_SIZE > _TOPS_BYTES:
+                continue  # not worth encoding to find out
             encoded = encode_leaf(node) if isinstance(node, Leaf) else encode_inner(node)
             if (isinstance(node, Leaf) and len(encoded) > _TOP_LEAF_BYTES) or len(data) + len(encoded) > _TOPS_BYTES:
                 continue
@@ -203,17 +207,20 @@ def read_tops(catalog: Catalog, copies: Mapping[str, Any] | None) -> list[Node]:
     except (KeyError, ValueError, IndexError, TypeError):
         return []
     found: list[Node] = []
+    # A forged tree may lead to one node by any number of ways.
+    seen: set[bytes] = set()
     frontier = [node.root for node in catalog.nodes.values() if node.root is not None]
     while frontier:
         ref = frontier.pop()
         stored = known.get((ref.pack, ref.offset)) if ref.pack is not None else None
-        if stored is None:
+        if stored is None or ref.id in seen:
             continue
         try:
             node = decode_node(stored, ref)
         except CorruptionError:
             continue  # a copy saves a request; without it the node itself is read
         found.append(node)
+        seen.add(node.id)
         if isinstance(node, Inner):
             frontier += node.children.refs(node.level - 1)
     return found
