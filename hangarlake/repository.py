@@ -14,15 +14,13 @@ from hangarlake.authors import parse_author
 from hangarlake.checkout import Checkout
 from hangarlake.chunks.uploader import ChunkUploader
 from hangarlake.errors import (
-    BranchExistsError,
     ObjectNotFoundError,
     RepositoryExistsError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from hangarlake.history_methods import HistoryMethods
-from hangarlake.merging import branch_head
-from hangarlake.publish import Draft, publish, stand_fields
+from hangarlake.publish import Draft, publish
 from hangarlake.records.canonical import quote_name
 from hangarlake.records.catalog import Catalog
 from hangarlake.records.marker import MARKER_KEY, Marker
@@ -30,7 +28,8 @@ from hangarlake.records.models import Author, Commit
 from hangarlake.records.movements import Movement, check_branch_name, hint_key
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.refs import RefMovedError
-from hangarlake.session import Session, Snapshot
+from hangarlake.ref_methods import RefMethods
+from hangarlake.session import Session
 from hangarlake.staged import StagedCheckout
 from hangarlake.staging import Staging, StagingSnapshot
 from hangarlake.statistics import Stats, gather_stats
@@ -47,7 +46,7 @@ __all__ = ["Repository"]
 StagingKind: TypeAlias = Literal["disk", "memory"]
 
 
-class Repository(HistoryMethods, TransferOperations):
+class Repository(RefMethods, HistoryMethods, TransferOperations):
     """A versioned repository of arrays under one bucket URL.
 
     Open one with :meth:`open` or make one with :meth:`create`. Thread-safe. It pickles to its URL and
@@ -151,7 +150,7 @@ class Repository(HistoryMethods, TransferOperations):
         marker_data, hint = map_io(lambda key: _read(store, key), [MARKER_KEY, hint_key("main")])
         if marker_data is None:
             raise RepositoryNotFoundError(
-                f"there is no repository at {redact_url(store.url)}; check the URL, or create one with "
+                f"there is no repository at {redact_url(store.place)}; check the URL, or create one with "
                 "Repository.create(url) or `hangarlake init`"
             )
         marker = Marker.parse(marker_data)
@@ -205,16 +204,6 @@ class Repository(HistoryMethods, TransferOperations):
         """Who commits, ``"Name <mail>"``."""
         return str(self._session.author)
 
-    @property
-    def branches(self) -> Mapping[str, str]:
-        """All branches: name → commit id; those of remotes (``origin/main``) as they were last seen."""
-        return {**self._session.tracking(), **self._session.refs.branches()}
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """All tags: name → commit id."""
-        return self._session.refs.tags()
-
     def __repr__(self) -> str:
         return f"<Repository {self.url}>"
 
@@ -223,125 +212,6 @@ class Repository(HistoryMethods, TransferOperations):
             f"<tr><td>{html.escape(name)}</td><td>{commit[:12]}</td></tr>" for name, commit in self.branches.items()
         )
         return f"<p><b>Repository</b> {html.escape(self.url)}</p><table><tr><th>branch</th><th>commit</th></tr>{rows}</table>"
-
-    # ---- branches and tags ------------------------------------------------------------------------------------------
-
-    def create_branch(self, name: str, at: str | Commit | None = None) -> str:
-        """Create a branch and return the id of the commit it stands on.
-
-        Parameters
-        ----------
-        name : str
-            As git allows them.
-        at : revision, optional
-            By default the default branch.
-
-        Raises
-        ------
-        BranchExistsError, RevisionNotFoundError
-        ValueError
-            If no branch can have that name.
-        """
-        check_branch_name(name)
-        self._session.check_writable()
-        snapshot, _ = self._session.snapshot(at)
-        head = self._session.refs.head(name)
-        if head is not None and head.commit is not None:
-            raise BranchExistsError(
-                f"there is a branch {name!r} already, at {head.commit[:12]}; move it with reset_branch, or choose another name"
-            )
-        try:
-            self._move(name, head, snapshot, "create", f"from {at or self.default_branch}")
-        except RefMovedError as error:
-            raise BranchExistsError(f"branch {name!r} was just created by {error.movement.author}") from error
-        return snapshot.commit.id
-
-    def delete_branch(self, name: str, *, force: bool = False) -> None:
-        """Delete a branch; its log stays, so ``reflog`` and ``create_branch(name, at=…)`` bring it back.
-
-        Raises
-        ------
-        RevisionNotFoundError
-            If there is none of that name.
-        ValueError
-            If its commits are on no other branch or tag, or it is the last branch, and `force` is not given.
-        """
-        self._session.check_writable()
-        while True:
-            head = branch_head(self._session, name)
-            if not force:
-                self._check_deletable(name, str(head.commit))
-            try:
-                self._session.refs.move(
-                    name, head, commit=None, operation="delete", author=self._session.author, message=f"deleted {name}"
-                )
-            except RefMovedError:
-                continue
-            return
-
-    def _check_deletable(self, name: str, commit: str) -> None:
-        others = {other: at for other, at in self.branches.items() if other != name}
-        if not self._session.refs.branches().keys() - {name}:
-            raise ValueError(f"{name!r} is the last branch; pass force=True to delete it all the same")
-        graph = self._session.graph
-        if not any(graph.is_ancestor(commit, at) for at in {*others.values(), *self.tags.values()}):
-            raise ValueError(
-                f"branch {name!r} has commits that are on no other branch or tag; merge it, or pass force=True"
-            )
-
-    def reset_branch(self, name: str, to: str | Commit) -> str:
-        """Move a branch to any commit; where it stood stays in :meth:`reflog`. Returns the new commit id.
-
-        Raises
-        ------
-        RevisionNotFoundError
-        """
-        self._session.check_writable()
-        snapshot, _ = self._session.snapshot(to)
-        while True:
-            head = branch_head(self._session, name)
-            if head.commit == snapshot.commit.id:
-                return snapshot.commit.id
-            try:
-                self._move(name, head, snapshot, "reset", f"reset to {to}")
-            except RefMovedError:
-                continue
-            return snapshot.commit.id
-
-    def _move(self, name: str, head: Movement | None, snapshot: Snapshot, operation: str, message: str) -> Movement:
-        return self._session.refs.move(
-            name,
-            head,
-            operation=operation,
-            author=self._session.author,
-            message=message,
-            **stand_fields(self._session, snapshot),
-        )
-
-    def create_tag(self, name: str, at: str | Commit | None = None, *, message: str = "") -> str:
-        """Create a tag, which never moves, and return the id of the commit it stands on.
-
-        Raises
-        ------
-        BranchExistsError
-            If there is a tag of that name.
-        RevisionNotFoundError
-        """
-        self._session.check_writable()
-        snapshot, _ = self._session.snapshot(at)
-        fields = stand_fields(self._session, snapshot)
-        self._session.refs.create_tag(name, author=self._session.author, message=message, **fields)
-        return snapshot.commit.id
-
-    def delete_tag(self, name: str) -> None:
-        """Delete a tag.
-
-        Raises
-        ------
-        RevisionNotFoundError
-        """
-        self._session.check_writable()
-        self._session.refs.delete_tag(name)
 
     # ---- views ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import pytest
 import hangarlake as hl
 from hangarlake import Repository
 from hangarlake import publish as publishing
+from hangarlake import ref_methods
 from hangarlake.records import refs
 from hangarlake.storage import MemoryStore, ObjectStore
 from hangarlake.testing import CountingStore, Fault, FaultyStore
@@ -207,6 +208,44 @@ def test_reverts_and_cherry_picks_race_as_well(store: ObjectStore, repo: Reposit
     racing.append(lambda: commit(other, "main", {"a": {1: 1, 2: 2, 6: 6}}, "faster"))
     repo.cherry_pick("side")
     assert world_at(repo, "main") == {"a": {1: 1, 2: 5, 6: 6}}
+
+
+def test_a_reset_and_a_deletion_that_race_try_again(store: ObjectStore, repo: Repository, racing: list[Any]) -> None:
+    other = Repository.open(store)
+    target = repo.resolve("side").id
+    racing.append(lambda: commit(other, "main", {"a": {1: 7}}, "faster"))
+    assert repo.reset_branch("main", target) == target == repo.resolve("main").id
+    assert repo.resolve("main@{1}").message == "faster"
+    racing.append(lambda: commit(other, "side", {"a": {1: 8}}, "faster"))
+    repo.delete_branch("side", force=True)
+    assert list(repo.branches) == ["main"]
+
+
+@pytest.mark.parametrize("change", ["reset", "delete"])
+def test_who_loses_every_race_gives_way_each_time_and_says_so_in_the_end(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    repo.create_branch("side")
+    moved = commit(repo, "main", {"a": {1: 1}})
+    waited: list[int] = []
+    monkeypatch.setattr(ref_methods, "ATTEMPTS", 3)
+    monkeypatch.setattr(ref_methods, "give_way", lambda attempt, took: waited.append(attempt))
+    move = repo._session.refs.move
+
+    def late(name: str, head: Any, **options: Any) -> Any:
+        if options["operation"] == change:
+            move(name, head, **{**options, "operation": "commit", **publishing.stand_fields(repo._session, here)})
+        return move(name, head, **options)
+
+    here, _ = repo._session.snapshot("main")
+    monkeypatch.setattr(repo._session.refs, "move", late)
+    with pytest.raises(hl.CommitConflictError, match="3 times in a row; nothing was changed"):
+        if change == "reset":
+            repo.reset_branch("main", "main~1")
+        else:
+            repo.delete_branch("main", force=True)
+    assert waited == [0, 1, 2]
+    assert repo.branches["main"] == moved.id
 
 
 def test_merges_and_commits_of_many_threads_all_take_part(store: ObjectStore, repo: Repository) -> None:

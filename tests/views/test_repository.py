@@ -256,6 +256,9 @@ def test_resetting_a_branch_keeps_where_it_stood(repo: Repository) -> None:
     assert [entry.operation for entry in repo.reflog("main")] == ["reset", "commit", "commit", "commit", "create"]
     repo.reset_branch("main", third)
     assert number(repo) == 3
+    repo.create_branch("side", repo.resolve("main"))
+    messages = [next(repo.reflog(name)).message for name in ("main", "side")]
+    assert messages == [f"reset to {third[:12]}", f"from {third[:12]}"]
     for branch, to in (("nothing", "main"), ("main", "nothing")):
         with pytest.raises(RevisionNotFoundError):
             repo.reset_branch(branch, to)
