@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hangarlake.errors import CorruptionError, UnsupportedFormatError
 from hangarlake.records.canonical import format_time, parse_time, seal, unseal, utc_now
+from hangarlake.records.movements import check_branch_name
 
 __all__ = ["MARKER_KEY", "VERSION", "Features", "Marker"]
 
@@ -124,11 +125,15 @@ class Marker(BaseModel):
                     f"the repository uses {', '.join(unknown)}, unknown to this Hangarlake: {_REMEDY}"
                 )
         try:
-            return cls.model_validate(obj)
+            marker = cls.model_validate(obj)
+            check_branch_name(marker.default_branch)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise CorruptionError(f"{what} is not a valid marker: {place}: {first['msg']}") from error
+        except ValueError as error:
+            raise CorruptionError(f"{what} is not a valid marker: {error}") from error
+        return marker
 
     def check_writable(self) -> None:
         """Refuse to write with features that this version does not know.

@@ -79,6 +79,7 @@ def test_members_of_later_versions_are_ignored():
         {"grace_seconds": -1},
         {"grace_seconds": 10**15},
         {"default_branch": ""},
+        {"default_branch": "../main"},
         {"features": []},
     ],
 )
