@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hangarlake.arrays.casting import cast
 from hangarlake.arrays.chunkkeys import grid_of
 from hangarlake.arrays.hierarchy import ArrayOwner, WritingOwner
 from hangarlake.arrays.layout import ArrayLayout, check_grid, checked_shape
 from hangarlake.arrays.metadata import checked_attributes, restored
 from hangarlake.arrays.reading import forwards, is_basic, read_region
-from hangarlake.arrays.writing import cast, write_region
+from hangarlake.arrays.writing import write_region
 from hangarlake.attributes import NodeAttributes
 from hangarlake.chunks.grid import normalize_selection, selection_shape, touches_along
 from hangarlake.columns.reading import ViewOwner
@@ -318,10 +319,16 @@ class WritableArray(Array):
         raise TypeError(f"array {self._name!r} belongs to a write checkout, which cannot be pickled; use w.fork()")
 
     def __setitem__(self, selection: Any, value: Any) -> None:
-        """Stage a selection; values are cast and broadcast as NumPy assigns them.
+        """Stage a selection; values are broadcast as NumPy assigns them.
+
+        An array of integers or booleans takes only values that it holds exactly (``3.0``, but neither ``3.7`` nor NaN nor what is
+        too large); floats and complex numbers are rounded to the array's precision, as in NumPy; times change their unit only
+        where that is exact.
 
         Raises
         ------
+        SchemaError
+            For values that the array cannot hold; nothing is staged.
         IndexError
             Out of bounds, or what zarr does not index with.
         ValueError
@@ -330,8 +337,9 @@ class WritableArray(Array):
         layout = self._layout
         with self._turn:
             if not is_basic(selection):
-                self.to_zarr()[selection] = value
+                self.to_zarr()[selection] = self._cast(value)
             elif layout.encoding is None:
+                value = self._cast(value)
                 taken, turned = forwards(selection, layout.shape)
                 if any(part.step for part in turned):
                     region = selection_shape(normalize_selection(selection, layout.shape))
@@ -339,6 +347,11 @@ class WritableArray(Array):
                 self.to_zarr()[taken] = value
             else:
                 write_region(self._owner, self._name, layout, selection, value)
+
+    def _cast(self, value: Any) -> Any:
+        """Return values as zarr is given them: a scalar where there is one."""
+        values = cast(self._name, value, self.dtype)
+        return values if values.ndim else values[()]
 
     def _put(self, metadata: Mapping[str, Any]) -> None:
         with self._owner.guard:
@@ -396,11 +409,13 @@ class WritableArray(Array):
 
         Raises
         ------
+        SchemaError
+            For values that the array cannot hold.
         ValueError
             If the shape does not fit.
         """
         with self._turn:
-            given = cast(data, self.dtype)
+            given = cast(self._name, data, self.dtype)
             shape = self.shape
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(f"array {self._name!r} has {len(shape)} dimensions and no axis {axis}")
@@ -425,7 +440,7 @@ class WritableArray(Array):
         """Assign by `oindex`: of sharded arrays through the region around the selection (zarr 3.1 writes these wrongly)."""
         layout = self._layout
         if layout.inner_shape is None or layout.encoding is None:
-            self.to_zarr().oindex[selection] = value
+            self.to_zarr().oindex[selection] = self._cast(value)
             return
         parts = _orthogonal(selection, layout.ndim)
         positions = [np.atleast_1d(np.arange(n)[part]) for part, n in zip(parts, layout.shape, strict=True)]
@@ -433,7 +448,7 @@ class WritableArray(Array):
             return
         box = tuple(slice(int(p.min()), int(p.max()) + 1) for p in positions)
         held = np.asarray(self[box])
-        values = cast(value, held.dtype)
+        values = cast(self._name, value, held.dtype)
         gone = tuple(i for i, part in enumerate(parts) if isinstance(part, int | np.integer))
         if values.ndim and gone:
             values = np.expand_dims(values, gone)
@@ -473,4 +488,4 @@ class _Indexer:
             if self._kind == "oindex":
                 array._assign_orthogonal(selection, value)
             else:
-                getattr(array.to_zarr(), self._kind)[selection] = value
+                getattr(array.to_zarr(), self._kind)[selection] = array._cast(value)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hangarlake.arrays.casting import cast
 from hangarlake.arrays.hierarchy import WritingOwner
 from hangarlake.arrays.layout import ArrayLayout
 from hangarlake.arrays.reading import ChunkPart, Region, locate_chunks, read_chunks
@@ -17,7 +18,7 @@ from hangarlake.chunks.codecs import encode_chunk
 from hangarlake.chunks.digests import blake3_160
 from hangarlake.storage.executors import cpu_count, cpu_pool
 
-__all__ = ["cast", "write_region"]
+__all__ = ["write_region"]
 
 # Partial chunks that are read and changed together.
 _PARTIAL_BYTES = 64 << 20
@@ -28,8 +29,8 @@ _Encoded = tuple[bytes, bytes] | None
 def write_region(owner: WritingOwner, name: str, layout: ArrayLayout, selection: Any, value: Any) -> None:
     """Stage a basic selection of an array.
 
-    Values are cast and broadcast as NumPy assigns them. Chunks that hold nothing but the fill value are not stored, and
-    removed where they were.
+    Values are cast as :func:`~hangarlake.arrays.casting.cast` does, and broadcast as NumPy assigns them. Chunks that hold
+    nothing but the fill value are not stored, and removed where they were.
 
     Raises
     ------
@@ -37,11 +38,11 @@ def write_region(owner: WritingOwner, name: str, layout: ArrayLayout, selection:
         For what is no basic selection, or out of bounds.
     ValueError
         For values whose shape does not fit.
-    OverflowError
-        For a Python number that the data type does not have.
+    SchemaError
+        For values that the array cannot hold exactly.
     """
     region = Region(layout, selection)
-    values = np.broadcast_to(_squeezed(cast(value, layout.dtype), region.shape), region.shape)
+    values = np.broadcast_to(_squeezed(cast(name, value, layout.dtype), region.shape), region.shape)
     if not values.size:
         return
     parts = region.parts()
@@ -54,19 +55,6 @@ def write_region(owner: WritingOwner, name: str, layout: ArrayLayout, selection:
     for start in range(0, len(partial), step):
         _write_partial(writer, region, parts, partial[start : start + step], values)
     writer.finish()
-
-
-def cast(value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return values as an array of a data type, as NumPy casts them in an assignment: Python's integers have to fit, arrays need not.
-
-    Raises
-    ------
-    OverflowError, ValueError, TypeError
-    """
-    if not hasattr(value, "dtype"):
-        return np.asarray(value, dtype)
-    given = np.asarray(value)
-    return given if given.dtype == dtype else given.astype(dtype)
 
 
 def _squeezed(values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -12,28 +12,28 @@ import zarr
 from hangarlake import Repository, SchemaError, WriteCheckout
 
 
-def test_python_numbers_that_the_data_type_lacks_are_refused_as_numpy_refuses_them(w: WriteCheckout) -> None:
+def test_python_numbers_that_the_data_type_lacks_are_refused(w: WriteCheckout) -> None:
     array = w.create_array("x", shape=(6,), dtype="u1", chunks=(4,))
     sharded = w.create_array("s", shape=(8,), dtype="u1", chunks=(2,), shards=(4,))
     array[...], sharded[...] = 7, 7
     for wrong in (300, -1, [300], [1, -1]):
-        with pytest.raises(OverflowError):
+        with pytest.raises(SchemaError, match="of uint8 cannot hold"):
             array[:2] = wrong
-        with pytest.raises(OverflowError):
+        with pytest.raises(SchemaError, match="of uint8 cannot hold"):
             array.append(np.ravel(np.array(wrong, object)).tolist())
-        with pytest.raises(OverflowError):
+        with pytest.raises(SchemaError, match="of uint8 cannot hold"):
             sharded.oindex[[0, 1]] = wrong
     assert array[...].tolist() == [7] * 6
     assert sharded[...].tolist() == [7] * 8
-    array[:3] = [1, 2.9, True]
-    array[3:] = np.array([256, 257, 258])
-    assert array[...].tolist() == [1, 2, 1, 0, 1, 2]
+    array[:3] = [1, 2.0, True]
+    array[3:] = np.array([255, 1, 2])
+    assert array[...].tolist() == [1, 2, 1, 255, 1, 2]
 
 
 def test_an_append_that_fails_changes_nothing(w: WriteCheckout, monkeypatch: pytest.MonkeyPatch) -> None:
     array = w.create_array("x", shape=(6,), dtype="u1", chunks=(4,))
     array[...] = 7
-    with pytest.raises(ValueError, match="invalid literal"):
+    with pytest.raises(SchemaError, match="cannot hold 'a'"):
         array.append(np.array(["a", "b"]))
     assert array.shape == (6,)
 
