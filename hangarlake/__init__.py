@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from hangarlake.errors import (
+    AccessDeniedError,
     AmbiguousRevisionError,
     BranchExistsError,
     CommitConflictError,
@@ -59,6 +60,7 @@ __all__ = [
     "OURS",
     "REMOVE",
     "THEIRS",
+    "AccessDeniedError",
     "AmbiguousRevisionError",
     "Array",
     "ArrayChangeStats",

@@ -23,7 +23,8 @@
     ├── StorageError              (OSError)             the store failed
     │   ├── ObjectNotFoundError   (FileNotFoundError)   no object under a key
     │   ├── ObjectTruncatedError                        an object ends before what was asked for
-    │   └── UnsafeStoreError                            the store ignores «create if absent»
+    │   ├── AccessDeniedError     (PermissionError)     the credentials, or the user, may not do that
+    │   └── UnsafeStoreError                            the store ignores “create if absent”
     └── UnsupportedFormatError                          a newer or foreign repository
 """
 
@@ -33,6 +34,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "AccessDeniedError",
     "AmbiguousRevisionError",
     "BranchExistsError",
     "CommitConflictError",
@@ -175,8 +177,12 @@ class ObjectTruncatedError(StorageError):
     """An object ends before the bytes that were asked for. (Internal to stores, like ObjectNotFoundError.)"""
 
 
+class AccessDeniedError(StorageError, PermissionError):
+    """The store refuses: credentials are missing or not accepted, or lack a right. Nothing was done, and repeating does not help."""
+
+
 class UnsafeStoreError(StorageError):
-    """The store ignores «create if absent», so two writers could overwrite each other's commits."""
+    """The store ignores “create if absent”, so two writers could overwrite each other's commits."""
 
 
 class UnsupportedFormatError(HangarlakeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from hangarlake.errors import CorruptionError, ObjectNotFoundError, StorageError, UnsafeStoreError
+from hangarlake.errors import AccessDeniedError, CorruptionError, ObjectNotFoundError, StorageError, UnsafeStoreError
 from hangarlake.records.movements import Movement, Tag
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class RefCreator:
 
         Raises
         ------
+        AccessDeniedError
+            If the store refused, and nothing was created.
         StorageError
             If the store failed, and it is not known whether the object was created.
         CorruptionError
@@ -52,8 +54,10 @@ class RefCreator:
             except UnsafeStoreError:
                 raise
             except OSError as error:  # StorageError, or a TimeoutError that slipped through
+                if isinstance(error, AccessDeniedError) and unclear is None:
+                    raise  # definite, unless an earlier attempt got through
                 unclear = error
-                _log.warning("creating %s failed (%s); reading back what became of it", key, type(error).__name__)
+                _log.debug("creating %s failed (%s); reading back what became of it", key, type(error).__name__)
             try:
                 stored = parse(self._store.get(key))
             except ObjectNotFoundError:

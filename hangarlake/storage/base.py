@@ -76,12 +76,18 @@ class ObjectStore(ABC):
     options), and works after ``fork``: connections of the parent are never used in the child.
 
     Errors: :class:`~hangarlake.errors.ObjectNotFoundError` where a key is absent,
+    :class:`~hangarlake.errors.AccessDeniedError`, at once, where the caller may not do that, and
     :class:`~hangarlake.errors.StorageError` (cause chained, never with credentials in its message) for everything else,
     after transient faults (time-outs, 429, 5xx, dropped connections) were retried with backoff.
     """
 
     # What a person typed, without credentials or options.
     url: str
+
+    @property
+    def place(self) -> str:
+        """The URL, and which server it is on where that is not the cloud's own: for messages."""
+        return self.url
 
     @property
     def creates_atomically(self) -> bool:

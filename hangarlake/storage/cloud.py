@@ -13,6 +13,7 @@ from urllib.parse import quote
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from hangarlake.errors import StorageError
+from hangarlake.storage.endpoints import Endpoint, find_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,8 @@ class CloudTarget:
     profile : str or None
         Where AWS credentials come from: ``None``, `config` or the environment; ``""``, wherever the AWS tools find some; else that
         profile of their configuration files.
+    endpoint : Endpoint or None
+        The server, if it is not the cloud's own. `config` has its address; this also tells who named it.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class CloudTarget:
     config: dict[str, Any] = field(repr=False)
     client: dict[str, Any] = field(repr=False)
     profile: str | None = None
+    endpoint: Endpoint | None = field(default=None, compare=False)
 
 
 def split_bucket_url(url: str) -> tuple[str, str, str, str]:
@@ -76,14 +80,21 @@ def split_bucket_url(url: str) -> tuple[str, str, str, str]:
 
 
 def translate(url: str, options: Mapping[str, Any]) -> CloudTarget | None:
-    """Return how obstore opens `url`, or ``None`` if `options` mean something that only fsspec understands."""
+    """Return how obstore opens `url`, or ``None`` if `options` mean something that only fsspec understands.
+
+    Raises
+    ------
+    StorageError
+        The URL names no bucket, or the options or the environment an endpoint that is none.
+    """
     kind, bucket, prefix, account = split_bucket_url(url)
     rest = {name: value for name, value in options.items() if value is not None}
+    endpoint = find_endpoint(kind, rest)
     if kind == "s3":
-        return _translate_s3(bucket, prefix, rest)
+        return _translate_s3(bucket, prefix, rest, endpoint)
     if kind == "gs":
-        return _translate_gs(bucket, prefix, rest)
-    return _translate_az(bucket, prefix, account, rest)
+        return _translate_gs(bucket, prefix, rest, endpoint)
+    return _translate_az(bucket, prefix, account, rest, endpoint)
 
 
 def for_fsspec(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -99,7 +110,7 @@ def for_fsspec(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any
     return url, translated
 
 
-def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget | None:
+def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any], endpoint: Endpoint | None) -> CloudTarget | None:
     client_kwargs = dict(rest.pop("client_kwargs", {}))
     config_kwargs = dict(rest.pop("config_kwargs", {}))
     config: dict[str, Any] = {}
@@ -109,9 +120,8 @@ def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
     _move(rest, config, requester_pays="request_payer", region="region", region_name="region")
     _move(client_kwargs, config, region_name="region", aws_access_key_id="access_key_id")
     _move(client_kwargs, config, aws_secret_access_key="secret_access_key", aws_session_token="session_token")
-    endpoint = rest.pop("endpoint_url", None) or client_kwargs.pop("endpoint_url", None)
+    rest.pop("endpoint_url", None)
     client_kwargs.pop("endpoint_url", None)
-    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     verify = client_kwargs.pop("verify", True)
     if not isinstance(verify, bool):
         return None  # a file of certificates
@@ -127,19 +137,19 @@ def _translate_s3(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
         rest.pop(harmless, None)
     if rest or client_kwargs or config_kwargs or s3_config:
         return None
-    if endpoint:
-        config["endpoint"] = endpoint
-        client["allow_http"] = str(endpoint).startswith("http://")
+    if endpoint is not None:
+        config["endpoint"] = endpoint.address
+        client["allow_http"] = endpoint.address.startswith("http://")
     if "region" not in config and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
         config["region"] = _DEFAULT_REGION if endpoint else _bucket_region(bucket)
     if "access_key_id" in config or config.get("skip_signature"):
         profile = None
     elif profile is None and not os.environ.get("AWS_ACCESS_KEY_ID"):
         profile = ""
-    return CloudTarget("s3", bucket, prefix, config, client, profile)
+    return CloudTarget("s3", bucket, prefix, config, client, profile, endpoint)
 
 
-def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget | None:
+def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any], endpoint: Endpoint | None) -> CloudTarget | None:
     config: dict[str, Any] = {}
     token = "anon" if rest.pop("anon", False) else rest.pop("token", None)
     if token == "anon":
@@ -152,8 +162,7 @@ def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
         config["application_credentials"] = token
     elif token not in (None, "google_default"):
         return None
-    endpoint = rest.pop("endpoint_url", None) or os.environ.get("STORAGE_EMULATOR_HOST")
-    for harmless in ("project", "use_listings_cache", "skip_instance_cache"):
+    for harmless in ("endpoint_url", "project", "use_listings_cache", "skip_instance_cache"):
         rest.pop(harmless, None)
     if rest:
         return None
@@ -161,14 +170,15 @@ def _translate_gs(bucket: str, prefix: str, rest: dict[str, Any]) -> CloudTarget
     if token == "anon" or (endpoint and not config):
         # Without a token, writes would ask the metadata service of Google's machines for one, signatures skipped or not.
         config["bearer_token"] = "anonymous"
-    if endpoint:
-        endpoint = endpoint if "://" in endpoint else f"http://{endpoint}"
-        config["base_url"] = endpoint
-        client["allow_http"] = endpoint.startswith("http://")
-    return CloudTarget("gs", bucket, prefix, config, client)
+    if endpoint is not None:
+        config["base_url"] = endpoint.address
+        client["allow_http"] = endpoint.address.startswith("http://")
+    return CloudTarget("gs", bucket, prefix, config, client, endpoint=endpoint)
 
 
-def _translate_az(bucket: str, prefix: str, account: str, rest: dict[str, Any]) -> CloudTarget | None:
+def _translate_az(
+    bucket: str, prefix: str, account: str, rest: dict[str, Any], endpoint: Endpoint | None
+) -> CloudTarget | None:
     config: dict[str, Any] = {"account_name": account} if account else {}
     client: dict[str, Any] = {}
     _move(rest, config, account_name="account_name", account_key="account_key", sas_token="sas_key")
@@ -176,11 +186,10 @@ def _translate_az(bucket: str, prefix: str, account: str, rest: dict[str, Any]) 
     _move(rest, config, account_host="endpoint", endpoint="endpoint", endpoint_url="endpoint", anon="skip_signature")
     if rest:
         return None
-    endpoint = config.get("endpoint")
-    if endpoint:
-        config["endpoint"] = endpoint if "://" in endpoint else f"https://{endpoint}"
-        client["allow_http"] = config["endpoint"].startswith("http://")
-    return CloudTarget("az", bucket, prefix, config, client)
+    if endpoint is not None:
+        config["endpoint"] = endpoint.address
+        client["allow_http"] = endpoint.address.startswith("http://")
+    return CloudTarget("az", bucket, prefix, config, client, endpoint=endpoint)
 
 
 def _move(source: dict[str, Any], target: dict[str, Any], **names: str) -> None:

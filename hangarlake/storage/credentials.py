@@ -1,4 +1,4 @@
-"""Where credentials for clouds come from, and what to say where there are none."""
+"""Where credentials for clouds come from, and what to say where there are none, or where they do not suffice."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hangarlake.errors import StorageError
+from hangarlake.errors import AccessDeniedError, StorageError
 from hangarlake.storage.retry import chain_of, codes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from hangarlake.storage.cloud import CloudTarget
 
@@ -22,6 +22,8 @@ __all__ = [
     "REMEDIES",
     "aws_credentials",
     "check_metadata_service",
+    "describe_denial",
+    "is_denied",
     "is_unauthenticated",
     "names_metadata_service",
 ]
@@ -43,6 +45,39 @@ REMEDIES = {
 }
 
 NONE_FOUND = "no credentials were found"
+
+_WRITE = "these credentials do not allow writing; writing needs"
+_DELETE = "these credentials do not allow deleting; deleting needs"
+# What a request takes, by kind of cloud, in the words of its access control.
+_RIGHTS = {
+    "s3": {
+        "read": "reading needs s3:GetObject and s3:ListBucket",
+        "list": "reading needs the right to list the bucket (s3:ListBucket), too",
+        "write": f"{_WRITE} s3:PutObject",
+        "delete": f"{_DELETE} s3:DeleteObject",
+    },
+    "gs": {
+        "read": "reading needs storage.objects.get",
+        "list": "reading needs the right to list the bucket (storage.objects.list), too",
+        "write": f"{_WRITE} storage.objects.create, and storage.objects.delete to replace objects",
+        "delete": f"{_DELETE} storage.objects.delete",
+    },
+    "az": {
+        "read": "reading needs the role Storage Blob Data Reader, or a signature with the right to read",
+        "list": "reading needs the role Storage Blob Data Reader, or a signature with the right to list, too",
+        "write": f"{_WRITE} the role Storage Blob Data Contributor, or a signature with the right to write",
+        "delete": f"{_DELETE} the role Storage Blob Data Contributor, or a signature with the right to delete",
+    },
+}
+_RIGHT_OF = {"look up": "read", "create": "write", "copy": "write"}
+_DENIED_CODES = frozenset(
+    {"403", "AccessDenied", "AllAccessDisabled", "AuthorizationFailure", "AuthorizationPermissionMismatch"}
+)
+# The credentials themselves are wrong: rights would not help.
+_UNACCEPTED_CODES = frozenset(
+    {"AuthenticationFailed", "ExpiredToken", "InvalidAccessKeyId", "InvalidAuthenticationInfo", "InvalidToken"}
+    | {"SignatureDoesNotMatch", "TokenRefreshRequired"}
+)
 
 # Classes of the libraries below fsspec, by name: none of them is imported here.
 _MISSING_NAMES = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"})
@@ -103,7 +138,7 @@ def check_metadata_service(target: CloudTarget, url: str) -> None:
         There are no credentials, and no metadata service that could give some.
     """
     if _asks_metadata_service(target) and not _metadata_service_answers():
-        raise StorageError(f"Cannot open {url}: {NONE_FOUND}. {REMEDIES[target.kind]}")
+        raise AccessDeniedError(f"Cannot open {url}: {NONE_FOUND}. {REMEDIES[target.kind]}")
 
 
 def is_unauthenticated(error: BaseException) -> bool:
@@ -111,6 +146,37 @@ def is_unauthenticated(error: BaseException) -> bool:
     if "401" in codes_of(error):
         return True
     return any(type(link).__name__ in _MISSING_NAMES for link in chain_of(error))
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether a request through fsspec was refused: repeating it would not help."""
+    if isinstance(error, PermissionError) or not (_DENIED_CODES | _UNACCEPTED_CODES).isdisjoint(codes_of(error)):
+        return True
+    return isinstance(error, OSError) and str(error).startswith("Forbidden: ")  # all that gcsfs says
+
+
+def describe_denial(kind: str | None, verb: str, codes: Iterable[str]) -> str:
+    """Return what to say of a request that was refused.
+
+    Parameters
+    ----------
+    kind : str or None
+        Of the cloud; ``None`` for other file systems.
+    verb : str
+        What the request was to do, as messages call it.
+    codes : iterable of str
+        The error codes that came with the answer.
+    """
+    found = set(codes)
+    if unaccepted := sorted(_UNACCEPTED_CODES & found):
+        remedy = f" {REMEDIES[kind]}" if kind is not None else ""
+        return f"the server does not accept the credentials ({unaccepted[0]}).{remedy}"
+    if "RequestTimeTooSkewed" in found:
+        return "access denied. The clock of this machine differs from the server's; set it"
+    if kind is None:
+        return "access denied. Check the credentials and their rights"
+    right = _RIGHTS[kind][_RIGHT_OF.get(verb, verb)]
+    return f"access denied. {right[0].upper()}{right[1:]}"
 
 
 def names_metadata_service(text: str) -> bool:

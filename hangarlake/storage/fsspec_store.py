@@ -14,16 +14,18 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
+from hangarlake.errors import AccessDeniedError, ObjectNotFoundError, ObjectTruncatedError, StorageError
 from hangarlake.storage.base import ObjectInfo, ObjectStore, check_range
 from hangarlake.storage.cloud import PROTOCOLS
-from hangarlake.storage.credentials import REMEDIES, is_unauthenticated
+from hangarlake.storage.credentials import REMEDIES, describe_denial, is_denied, is_unauthenticated
+from hangarlake.storage.endpoints import Endpoint, describe_unreachable, find_endpoint, is_unreachable, place_of
 from hangarlake.storage.executors import map_io
 from hangarlake.storage.keys import check_folder, check_key, check_prefix, next_parts
 from hangarlake.storage.redact import redact_text, redact_url, secrets_of
 from hangarlake.storage.retry import (
     NEEDS_BUCKET,
     RetryPolicy,
+    chain_of,
     codes_of,
     is_absent,
     is_conflict,
@@ -91,8 +93,11 @@ class FsspecStore(ObjectStore):
         self._lock = threading.Lock()
         self._filesystem: AbstractFileSystem | None = None
         self._emulated: bool | None = None
+        self._endpoint: Endpoint | None = None
         if isinstance(target, str):
             self.url = redact_url(target if url is None else url)
+            if (kind := PROTOCOLS.get(target.partition("://")[0])) is not None:
+                self._endpoint = find_endpoint(kind, self._options)
             self._filesystem, self._root = self._open(target)
         else:
             self._filesystem = target
@@ -108,6 +113,10 @@ class FsspecStore(ObjectStore):
         self._kind = next((PROTOCOLS[protocol] for protocol in protocols if protocol in PROTOCOLS), None)
         self._is_http = not _HTTP.isdisjoint(protocols)
         self._is_memory = isinstance(_innermost(self._filesystem), MemoryFileSystem)
+
+    @property
+    def place(self) -> str:
+        return place_of(self.url, self._endpoint)
 
     @property
     def creates_unsafely(self) -> bool:
@@ -388,10 +397,16 @@ class FsspecStore(ObjectStore):
             raise ObjectTruncatedError(f"{key} in {self.url} ends before the range that was asked for.") from error
         if isinstance(error, NotImplementedError):
             raise StorageError(f"Cannot {verb} {key} in {self.url}: this kind of store cannot do that.") from error
+        failed = f"Cannot {verb} {key} in {self.url}"
         text = redact_text(f"{type(error).__name__}: {error}", self._secrets)[:500]
         if self._kind is not None and is_unauthenticated(error):
-            text = f"{text.rstrip('.')}. {REMEDIES[self._kind]}"
-        raise StorageError(f"Cannot {verb} {key} in {self.url}: {text}") from error
+            raise AccessDeniedError(f"{failed}: {text.rstrip('.')}. {REMEDIES[self._kind]}") from error
+        if is_denied(error):
+            raise AccessDeniedError(f"{failed}: {describe_denial(self._kind, verb, codes_of(error))}") from error
+        if is_unreachable(error) and (self._endpoint is not None or self._is_http):
+            details = " ".join(f"{type(link).__name__}: {link}" for link in chain_of(error))
+            raise StorageError(f"{failed}: {describe_unreachable(self._endpoint, self.url, details)}") from error
+        raise StorageError(f"{failed}: {text}") from error
 
 
 def _open_url(url: str, options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:

@@ -15,7 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from hangarlake.errors import CorruptionError, ObjectNotFoundError, ObjectTruncatedError, StorageError, UnsafeStoreError
+from hangarlake.errors import (
+    AccessDeniedError,
+    CorruptionError,
+    ObjectNotFoundError,
+    ObjectTruncatedError,
+    StorageError,
+    UnsafeStoreError,
+)
 from hangarlake.storage._rename import RenameUnsupportedError, rename_new
 from hangarlake.storage.base import Buffer, ByteRange, ObjectInfo, ObjectStore, check_range
 from hangarlake.storage.keys import check_folder, check_key, check_prefix
@@ -38,6 +45,7 @@ _MAX_DESCRIPTORS = 128
 _ADVISE_FROM = 4
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 # Folders are removed when they become empty: so often may another process do that while this one writes into them.
@@ -353,7 +361,7 @@ class LocalStore(ObjectStore):
         try:
             self._make_folder(self._root)
         except OSError as error:
-            raise StorageError(f"Cannot make the folder {self._root}: {error.strerror or error}.") from error
+            raise _refusal(error)(f"Cannot make the folder {self._root}: {error.strerror or error}.") from error
 
     # ---- the rest --------------------------------------------------------------------------------------------------
 
@@ -380,7 +388,11 @@ class LocalStore(ObjectStore):
             raise error
         if verb == "read" and error.errno in _ABSENT:
             raise ObjectNotFoundError(f"There is no object {key} in {self.url}.") from error
-        raise StorageError(f"Cannot {verb} {key} in {self.url}: {error.strerror or error}.") from error
+        raise _refusal(error)(f"Cannot {verb} {key} in {self.url}: {error.strerror or error}.") from error
+
+
+def _refusal(error: OSError) -> type[StorageError]:
+    return AccessDeniedError if error.errno in _DENIED else StorageError
 
 
 def _replace(temporary: str, path: str) -> bool:

@@ -20,7 +20,7 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from hangarlake.errors import ObjectNotFoundError, ObjectTruncatedError, StorageError
+from hangarlake.errors import AccessDeniedError, ObjectNotFoundError, ObjectTruncatedError, StorageError
 from hangarlake.storage.base import ObjectInfo, ObjectStore, check_range
 from hangarlake.storage.cloud import for_fsspec, translate
 from hangarlake.storage.credentials import (
@@ -28,8 +28,10 @@ from hangarlake.storage.credentials import (
     REMEDIES,
     aws_credentials,
     check_metadata_service,
+    describe_denial,
     names_metadata_service,
 )
+from hangarlake.storage.endpoints import describe_unreachable, place_of
 from hangarlake.storage.executors import map_io
 from hangarlake.storage.fsspec_store import FsspecStore
 from hangarlake.storage.keys import check_folder, check_key, check_prefix
@@ -52,6 +54,8 @@ T = TypeVar("T")
 # The client's own retries: long enough for a restart of a server, short enough for a person who waits.
 _RETRIES: dict[str, Any] = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
 _STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"(?:<Code>|\(code: )(\w+)")
+_ADDRESS = re.compile(r"\bhttps?://[^\s,)]+")
 _DELETE_BATCH = 1000
 
 _ENGINES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
@@ -93,6 +97,10 @@ class ObstoreStore(ObjectStore):
         self._engine: S3Store | GCSStore | AzureStore | None = None
         self._bucket: S3Store | GCSStore | AzureStore | None = None
         self._substitute: FsspecStore | None = None
+
+    @property
+    def place(self) -> str:
+        return place_of(self.url, self._target.endpoint)
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -274,7 +282,9 @@ class ObstoreStore(ObjectStore):
             if target.profile is not None:
                 more["credential_provider"] = aws_credentials(target.profile)
             opened: S3Store | GCSStore | AzureStore = _ENGINES[target.kind](target.bucket, config=config, **more)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and not _is_panic(error):
+                raise
             text = redact_text(str(error).partition("\n")[0], self._secrets)
             remedy = f". {REMEDIES[target.kind]}" if "Missing" in text or "must be specified" in text else ""
             raise StorageError(f"Cannot open {self.url}: {text}{remedy}") from error
@@ -309,10 +319,12 @@ class ObstoreStore(ObjectStore):
     def _call(self, verb: str, key: str, call: Callable[[], T]) -> T:
         try:
             return call()
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception) and not _is_panic(error):
+                raise
             self._fail(verb, key, error)
 
-    def _fail(self, verb: str, key: str, error: Exception) -> NoReturn:
+    def _fail(self, verb: str, key: str, error: BaseException) -> NoReturn:
         if isinstance(error, StorageError):
             raise error
         text = str(error)
@@ -324,17 +336,25 @@ class ObstoreStore(ObjectStore):
             raise ObjectNotFoundError(f"There is no object {key} in {self.url}.") from error
         if verb == "read" and _status(error) == 416:
             raise ObjectTruncatedError(f"{key} in {self.url} ends before the range that was asked for.") from error
+        if _is_unreachable(error):
+            address = _ADDRESS.search(text)
+            told = describe_unreachable(self._target.endpoint, address[0] if address else self.url, text)
+            raise StorageError(f"{failed}: {told}") from error
+        codes = _CODE.findall(text)
         # The first line tells what happened; Rust's debugging output of it follows.
         text = redact_text(text.partition("\n")[0], self._secrets)[:500]
         if names_metadata_service(text) or isinstance(error, UnauthenticatedError):
             # What a source of credentials says comes after its name.
             text = NONE_FOUND if names_metadata_service(text) else text.rpartition("credential provider: ")[2]
             text = text.removeprefix("StorageError: ")
-            raise StorageError(f"{failed}: {text}. {REMEDIES[self._target.kind]}") from error
+            raise AccessDeniedError(f"{failed}: {text}. {REMEDIES[self._target.kind]}") from error
+        denied = isinstance(error, PermissionDeniedError | PermissionError) or _status(error) == 403
+        if denied or not {"AccessDenied", "ExpiredToken"}.isdisjoint(codes):
+            raise AccessDeniedError(f"{failed}: {describe_denial(self._target.kind, verb, codes)}") from error
         if isinstance(error, _UndecidedError):
             text = "the server is busy with other requests for this object. Try again later"
-        elif isinstance(error, PermissionDeniedError | PermissionError):
-            text = "access denied. Check the credentials and their rights"
+        elif _is_panic(error):
+            text = f"the client crashed ({text}). Check the URL and the options, or try engine='fsspec'"
         raise StorageError(f"{failed}: {text}") from error
 
 
@@ -342,7 +362,18 @@ class _UndecidedError(Exception):
     """A conditional request was refused although the object is absent."""
 
 
-def _status(error: Exception) -> int | None:
+def _is_panic(error: BaseException) -> bool:
+    """Whether Rust gave up: pyo3's class for that is no ``Exception``, and cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether no connection came about. The client has tried that several times, since nothing had been sent."""
+    text = str(error)
+    return isinstance(error, GenericError) and "HTTP error" in text and "kind: Connect" in text
+
+
+def _status(error: BaseException) -> int | None:
     match = _STATUS.search(str(error))
     return int(match[1]) if match else None
 
@@ -351,4 +382,6 @@ def _may_repeat(error: BaseException) -> bool:
     if isinstance(error, _UndecidedError):
         return True
     # With a status the server has answered, and the client has repeated what was worth it.
-    return isinstance(error, GenericError) and _status(error) is None and "HTTP error" in str(error)
+    if not isinstance(error, GenericError) or _is_unreachable(error):
+        return False
+    return _status(error) is None and "HTTP error" in str(error)

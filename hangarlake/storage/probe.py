@@ -51,5 +51,5 @@ def probe_create_if_absent(store: ObjectStore) -> None:
             logger.debug("the probe %s could not be removed", key)
     if created_again or found != first:
         raise UnsafeStoreError(
-            f"{store.url} ignores the condition of «create if absent» and overwrites what exists. {_REMEDY}"
+            f"{store.url} ignores the condition of “create if absent” and overwrites what exists. {_REMEDY}"
         )

@@ -15,10 +15,12 @@ from fsspec.implementations.local import LocalFileSystem
 from hangarlake.errors import StorageError
 from hangarlake.storage.base import ObjectStore
 from hangarlake.storage.cloud import PROTOCOLS, for_fsspec, split_bucket_url, translate
+from hangarlake.storage.endpoints import find_endpoint
 from hangarlake.storage.fsspec_store import FsspecStore
 from hangarlake.storage.local import LocalStore
 from hangarlake.storage.memory import MemoryStore
 from hangarlake.storage.obstore_store import ObstoreStore
+from hangarlake.storage.options import check_options
 from hangarlake.storage.redact import redact_url
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def open_store(
     if isinstance(url, ObjectStore):
         return url
     if isinstance(url, os.PathLike):
+        check_options(options, None, "a folder")
         return _open_local(os.fspath(url), None, create)
     if isinstance(url, fsspec.FSMap):
         return _open_filesystem(url.fs, url.root, create)
@@ -78,23 +81,26 @@ def open_store(
         raise StorageError("The URL is empty. Give a path or a URL such as s3://bucket/path.")
     match = _PROTOCOL.match(url)
     if match is None:
+        check_options(options, None, "a folder")
         return _open_local(_expanded(url), url, create)
     protocol = match[1].lower()
     if "::" in url:
         return FsspecStore(url, options)
     rest = url[match.end() :]
     if protocol in ("file", "local"):
+        check_options(options, None, f"{protocol}://")
         return _open_local(_file_path(url, rest), url, create)
     if protocol == "memory":
         if not rest.strip("/"):
             raise StorageError(f"{url} has no name. Write memory://NAME.")
+        check_options(options, None, "memory://")
         return MemoryStore(rest)
     if protocol in PROTOCOLS:
         return _open_cloud(f"{protocol}://{rest}", options)
     if protocol not in fsspec.available_protocols():
         raise StorageError(
-            f"{redact_url(url)} has the protocol {protocol!r}, which nobody here knows. Known are file, memory, s3, gs, az and "
-            "those of fsspec; a package that adds one has to be installed."
+            f"unknown protocol {protocol!r} in {redact_url(url)}; known are file, memory, s3, gs, az and those of fsspec, "
+            "some of which need a package to be installed"
         )
     return FsspecStore(url, options)
 
@@ -123,7 +129,9 @@ def _expanded(path: str) -> str:
     try:
         return os.fspath(Path(path).expanduser())
     except RuntimeError as error:
-        raise StorageError(f"{path} is in the home folder of nobody known here. Write the path in full.") from error
+        raise StorageError(
+            f"{path} is in the home folder of a user unknown to this machine. Write the path in full."
+        ) from error
 
 
 def _open_filesystem(filesystem: Any, path: str, create: bool) -> ObjectStore:
@@ -144,9 +152,11 @@ def _open_cloud(url: str, options: dict[str, Any]) -> ObjectStore:
         raise StorageError(f"There is no engine {engine!r}. Choose 'fsspec' or 'obstore', or none.")
     url, options = _take_credentials(url, options)
     kind = split_bucket_url(url)[0]
+    check_options(options, kind, f"{url.partition('://')[0]}://")
+    endpoint = find_endpoint(kind, options)
     if engine == "fsspec":
         return FsspecStore(*for_fsspec(url, options))
-    if engine is None and kind == "gs" and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
+    if engine is None and kind == "gs" and endpoint is not None:
         # obstore speaks the XML API, of which emulators implement little.
         return FsspecStore(*for_fsspec(url, options))
     if engine == "obstore" or translate(url, options) is not None:

@@ -31,6 +31,10 @@ class WrappingStore(ObjectStore):
         self.url = inner.url
 
     @property
+    def place(self) -> str:
+        return self.inner.place
+
+    @property
     def creates_atomically(self) -> bool:
         return self.inner.creates_atomically
 

@@ -43,7 +43,9 @@ def source_marker(source: ObjectStore) -> Marker:
     """
     marker = found_marker(source)
     if marker is None:
-        raise RepositoryNotFoundError(f"there is no repository at {redact_url(source.url)} to be cloned; check the URL")
+        raise RepositoryNotFoundError(
+            f"there is no repository at {redact_url(source.place)} to be cloned; check the URL"
+        )
     return marker
 
 

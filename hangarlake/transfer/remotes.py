@@ -324,7 +324,7 @@ def open_session(store: ObjectStore, beside: Session, what: str) -> Session:
     try:
         marker = Marker.parse(store.get(MARKER_KEY))
     except ObjectNotFoundError as error:
-        raise RepositoryNotFoundError(f"there is no repository at {redact_url(store.url)} ({what})") from error
+        raise RepositoryNotFoundError(f"there is no repository at {redact_url(store.place)} ({what})") from error
     return beside.sibling(store, marker)
 
 

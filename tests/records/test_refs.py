@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hangarlake.errors import (
+    AccessDeniedError,
     BranchExistsError,
     CorruptionError,
     RevisionNotFoundError,
@@ -335,6 +336,27 @@ def test_an_unsafe_store_is_not_tried_again():
 
     with pytest.raises(UnsafeStoreError):
         move(Refs(Unsafe()), None)
+
+
+@pytest.mark.parametrize("first", [[], [StorageError("lost")]])
+def test_a_refusal_is_definite_unless_an_earlier_attempt_may_have_got_through(first, caplog):
+    failures = [*first, *[AccessDeniedError("access denied")] * 9]
+    reads = []
+
+    class Refusing(MemoryStore):
+        def put_new(self, key, data):
+            raise failures.pop(0)
+
+        def get(self, key):
+            reads.append(key)
+            return super().get(key)
+
+    expected = pytest.raises(StorageError, match="not known") if first else pytest.raises(AccessDeniedError)
+    with caplog.at_level("INFO"), expected as caught:
+        move(Refs(Refusing()), None)
+    assert isinstance(caught.value, AccessDeniedError) is not bool(first)
+    assert (len(failures), len(reads)) == ((6, 4) if first else (8, 0))
+    assert caplog.records == []
 
 
 @settings(max_examples=8, deadline=None)

@@ -177,7 +177,7 @@ def test_what_obstore_cannot_do_is_left_to_fsspec(options: dict[str, Any]) -> No
 
 
 def test_the_home_of_nobody_is_no_place() -> None:
-    with pytest.raises(StorageError, match="~nobody-of-this-name/r is in the home folder of nobody"):
+    with pytest.raises(StorageError, match="~nobody-of-this-name/r is in the home folder of a user unknown"):
         open_store("~nobody-of-this-name/r")
 
 
