@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from hangarlake.chunks.packs import ChunkRef
 from hangarlake.chunks.uploader import PendingChunk
 from hangarlake.columns.lookup import HotNodes
 from hangarlake.diffs import Diff, DiffSide, diff_sides
+from hangarlake.namespace import is_hidden
 from hangarlake.records.canonical import digest
 from hangarlake.records.catalog import Catalog
+from hangarlake.records.diff import diff_catalogs
 from hangarlake.records.models import Commit
 from hangarlake.records.movements import Movement
 from hangarlake.records.nodes import StagedNodes
@@ -26,7 +29,12 @@ from hangarlake.staging import StagedState, StagingSnapshot, writer_of
 if TYPE_CHECKING:
     from hangarlake.repository import Repository
 
-__all__ = ["Resumed", "StagedCheckout", "taken_up"]
+__all__ = ["Resumed", "StagedCheckout", "log_resumed", "taken_up"]
+
+_log = logging.getLogger(__name__)
+
+# Names of each kind that a log line tells.
+_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,22 @@ def taken_up(session: Session, head: Snapshot, state: StagedState) -> Resumed | 
     base = session.snapshot_of(state.base)
     session.nodes.add_inlined(base.catalog.decode_inlined())
     return Resumed(base, catalog, state.renames)
+
+
+def log_resumed(branch: str, resumed: Resumed) -> None:
+    """Say what a writer takes up, for whoever does not expect it: the work of a script that failed half-way, say. No tree is read."""
+    changes = diff_catalogs(resumed.base.catalog, resumed.catalog, resumed.renames)
+    parts = []
+    for kind in ("column", "array", "group"):
+        names = sorted({node.name for node in changes.nodes if node.type == kind and not is_hidden(node.name)})
+        if names:
+            shown = ", ".join(map(repr, names[:_NAMED])) + (" …" if len(names) > _NAMED else "")
+            parts.append(f"{len(names):,} {kind}{'s' if len(names) != 1 else ''} changed ({shown})")
+    if changes.attrs:
+        parts.append("attributes changed")
+    _log.warning(
+        "%r has staged changes from before: %s; w.reset() drops them", branch, ", ".join(parts) or "keys of the store"
+    )
 
 
 class _KeptChunks:

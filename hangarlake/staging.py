@@ -166,10 +166,13 @@ class Staging(_StagingFile):
             self._acquire()
         except Timeout:
             pid = _pid(self._holder)
+            if pid == self._owner:
+                by, remedy = "this process (another open write checkout)", "close that one"
+            else:
+                by = f"process {pid}" if pid else "another process"
+                remedy = "close that checkout, wait for the process to end"
             raise WriterLockedError(
-                f"{what} is being written by {'process ' + str(pid) if pid else 'another process'}; close that checkout, "
-                "wait for it to end, or open this one with staging='memory'",
-                pid,
+                f"{what} is being written by {by}; {remedy}, or open this one with staging='memory'", pid
             ) from None
         except OSError as error:
             raise self._unwritable(error) from error

@@ -32,7 +32,7 @@ from hangarlake.records.node import NodeRef
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.tree import NodeSource
 from hangarlake.session import Snapshot
-from hangarlake.staged import taken_up
+from hangarlake.staged import log_resumed, taken_up
 from hangarlake.staging import StagedState, Staging
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         self._renames = dict(resumed.renames)
         self._staged.spilled = self._staging.node_ids()
         self._uploader.adopt(*self._staging.load_chunks())
+        log_resumed(self._branch, resumed)
 
     @property
     def nodes(self) -> NodeSource:
@@ -132,6 +133,20 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
 
     def _make_stage(self, name: str, root: NodeRef | None) -> ArrayStage:
         return ArrayStage(name, root, self._staged, self._uploader, self._relieve)
+
+    def _taken(self, name: str) -> NodeExistsError:
+        """Return the error for a name that is not free, which tells what is committed from what is only staged."""
+        kind = self._nodes[name].type
+        if name in self._base.catalog.nodes:
+            return NodeExistsError(
+                f"there is {'an' if kind == 'array' else 'a'} {kind} {name!r} on {self._branch!r} already: "
+                f"use w[{name!r}], or remove it with w.remove({name!r})"
+            )
+        before = next((old for old, new in self._renames.items() if new == name), None)
+        return NodeExistsError(
+            f"{kind} {name!r} is staged already on {self._branch!r}{f' (renamed from {before!r})' if before else ''} and not "
+            f"committed yet: use w[{name!r}], or {'undo that' if before else 'drop it'} with w.reset({name!r})"
+        )
 
     def _forget_rename(self, name: str) -> None:
         self._renames = {old: new for old, new in self._renames.items() if new != name}

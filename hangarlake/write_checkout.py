@@ -174,9 +174,7 @@ class WriteCheckout(WorkingSet):
     def _check_free(self, name: str) -> None:
         check_node_name(name)
         if name in self._nodes:
-            raise NodeExistsError(
-                f"{self._where()} has a {self._nodes[name].type} {name!r} already; choose another name or remove it"
-            )
+            raise self._taken(name)
         above = ["/".join(name.split("/")[:i]) for i in range(1, name.count("/") + 1)]
         for other in above:
             if other in self._nodes and self._nodes[other].type != "group":
@@ -475,7 +473,7 @@ class WriteCheckout(WorkingSet):
             staging.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(f"{self._where()} cannot be pickled; open one in the other process with staging='memory'")
+        raise TypeError(f"{self._where()} cannot be pickled; use w.fork() for other processes")
 
     def __repr__(self) -> str:
         if self._closed:

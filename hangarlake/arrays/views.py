@@ -369,12 +369,11 @@ class WritableArrayViews(ArrayViews):
     def _check_vacant(self, name: str) -> None:
         self._check_open()
         check_path(name)
-        present = self._nodes.get(name)
-        if present is not None:
-            raise NodeExistsError(
-                f"there is {'an' if present.type == 'array' else 'a'} {present.type} {name!r} already; "
-                "choose another path or remove it"
-            )
+        if name in self._nodes:
+            raise self._taken(name)
+
+    def _taken(self, name: str) -> NodeExistsError:
+        raise TypeError(f"a write checkout tells what has a name ({name!r})")  # the write checkout defines it
 
     def _add_groups(self, name: str) -> None:
         """Make the groups above a node, the root included, where there are none."""

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 import hangarlake as hl
-from hangarlake import Repository
+from hangarlake import Repository, ref_methods
 from hangarlake import publish as publishing
-from hangarlake import ref_methods
 from hangarlake.records import refs
 from hangarlake.storage import MemoryStore, ObjectStore
 from hangarlake.testing import CountingStore, Fault, FaultyStore
@@ -239,11 +238,12 @@ def test_who_loses_every_race_gives_way_each_time_and_says_so_in_the_end(
 
     here, _ = repo._session.snapshot("main")
     monkeypatch.setattr(repo._session.refs, "move", late)
+    calls = {
+        "reset": lambda: repo.reset_branch("main", "main~1"),
+        "delete": lambda: repo.delete_branch("main", force=True),
+    }
     with pytest.raises(hl.CommitConflictError, match="3 times in a row; nothing was changed"):
-        if change == "reset":
-            repo.reset_branch("main", "main~1")
-        else:
-            repo.delete_branch("main", force=True)
+        calls[change]()
     assert waited == [0, 1, 2]
     assert repo.branches["main"] == moved.id
 

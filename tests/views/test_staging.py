@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from hangarlake import (
     NodeNotFoundError,
     NothingToCommitError,
     Repository,
+    SchemaError,
     StorageError,
     WriterLockedError,
 )
@@ -176,6 +179,52 @@ def test_leaving_without_a_commit_keeps_columns_renames_attributes_and_samples(p
     assert checkout.commit.id == commit.id
 
 
+def test_a_script_that_failed_half_way_is_told_what_it_left_when_it_runs_again(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    repo = reopen(place, tmp_path / "cache")
+
+    def script() -> None:
+        with repo.checkout(write=True) as w:
+            w.attrs["title"] = "t"
+            w.create_array("waves/height", shape=(4,), dtype="i4")
+            w.rename("x", "y")
+            w.add_ndarray_column("labels", (), np.int64)["a"] = "one"
+
+    with pytest.raises(SchemaError):
+        script()
+    assert not caplog.records
+    with repo.checkout(write=True) as w:
+        (record,) = caplog.records
+        assert (record.name, record.levelno) == ("hangarlake.staged", logging.WARNING)
+        assert record.getMessage() == (
+            "'main' has staged changes from before: 2 columns changed ('labels', 'y'), 1 array changed ('waves/height'), "
+            "2 groups changed ('/', 'waves'), attributes changed; w.reset() drops them"
+        )
+        for name, call, note, remedy in (
+            ("labels", lambda: w.add_str_column("labels"), "", "drop it"),
+            ("y", lambda: w.add_str_column("y"), r" \(renamed from 'x'\)", "undo that"),
+            ("waves", lambda: w.create_group("waves"), "", "drop it"),
+        ):
+            said = rf"'{name}' is staged already on 'main'{note} and not committed yet: use w\['{name}'\], or {remedy} with w\.reset"
+            with pytest.raises(NodeExistsError, match=said):
+                call()
+        w.commit("after all")
+        for call, text in (
+            (lambda: w.add_str_column("labels"), "there is a column 'labels' on 'main' already"),
+            (lambda: w.create_array("labels", shape=(1,), dtype="i4"), "there is a column 'labels' on 'main' already"),
+            (
+                lambda: w.create_array("waves/height", shape=(1,), dtype="i4"),
+                "there is an array 'waves/height' on 'main' already",
+            ),
+        ):
+            with pytest.raises(NodeExistsError, match=text + r": use w\['.*'\], or remove it with w\.remove\('"):
+                call()
+    caplog.clear()
+    with repo.checkout(write=True):
+        assert not caplog.records
+
+
 def test_renames_of_equal_columns_are_kept_though_the_content_is_the_same(place: str, tmp_path: Path) -> None:
     with reopen(place, tmp_path / "cache").checkout(write=True) as w:
         for name in ("a", "b"):
@@ -224,8 +273,11 @@ def test_a_second_writer_in_one_process_is_refused_too(place: str, tmp_path: Pat
     repo = reopen(place, tmp_path / "cache")
     repo.create_branch("other")
     w = repo.checkout(write=True)
-    with pytest.raises(WriterLockedError):
+    with pytest.raises(
+        WriterLockedError, match=r"by this process \(another open write checkout\); close that one"
+    ) as caught:
         repo.checkout(write=True)
+    assert caught.value.pid == os.getpid()
     with repo.checkout("other", write=True) as other:
         other["x"][1] = sample(1)
     w.close()
