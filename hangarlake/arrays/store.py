@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from hangarlake.arrays.detached import DetachedStore
 from hangarlake.arrays.hierarchy import Hierarchy, WritableHierarchy
 from hangarlake.chunks.packs import ChunkRef
 from hangarlake.errors import ReadOnlyError
@@ -33,8 +34,8 @@ _LISTED_AT_ONCE = 4096
 class HangarlakeStore(Store):
     """The Zarr hierarchy of a checkout as a Zarr store: read-only of a :class:`~hangarlake.Checkout`, writable of a write checkout.
 
-    What is written is staged, and committed with everything else by ``w.commit``. A read-only store pickles; a writable
-    one unpickles in its own process only, and fails at once elsewhere (use ``w.fork()`` there).
+    What is written is staged, and committed with everything else by ``w.commit``. A read-only store pickles; a writable one is
+    itself again in its own process only, and refuses everything elsewhere (use ``w.fork()`` there).
 
     Parameters
     ----------
@@ -277,13 +278,10 @@ def _token_of(checkout: BaseCheckout) -> str:
     return token
 
 
-def _find_writer(token: str, pid: int, read_only: bool) -> HangarlakeStore:
+def _find_writer(token: str, pid: int, read_only: bool) -> HangarlakeStore | DetachedStore:
     checkout = _writers.get(token) if pid == os.getpid() else None
     if checkout is None:
-        raise ReadOnlyError(
-            "a store of a write checkout works in its own process only, and as long as the checkout does; "
-            "use w.fork() for other processes"
-        )
+        return DetachedStore((_find_writer, (token, pid, read_only)), read_only=read_only)
     return HangarlakeStore(checkout, read_only=read_only)
 
 

@@ -74,19 +74,48 @@ def test_blocks_are_written_as_one_commit(w: WriteCheckout, repo: Repository) ->
         store_arrays(da.from_array(DATA, chunks=(5, 5)), w, "x")
 
 
-def test_a_writable_store_is_of_no_use_elsewhere(w: WriteCheckout) -> None:
-    data = pickle.dumps(w.store)
-    assert pickle.loads(data) == w.store
+USED_ELSEWHERE = """
+import pickle, sys
+import zarr
+from hangarlake import ReadOnlyError
+
+store = pickle.loads(bytes.fromhex(sys.argv[1]))
+assert pickle.dumps(store) == bytes.fromhex(sys.argv[1])
+for use in (
+    lambda: zarr.open_group(store, mode="r"),
+    lambda: zarr.open_group(store, mode="w"),
+    lambda: zarr.create_array(store, name="x", shape=(2,), dtype="i4"),
+    lambda: list(zarr.core.sync.sync(zarr.core.sync.collect_aiterator(store.list()))),
+):
+    try:
+        use()
+    except ReadOnlyError as error:
+        assert str(error).endswith("; with Dask's workers use hangarlake.integrations.xarray.to_hangarlake(ds, w), or w.fork()")
+    else:
+        raise AssertionError("nothing was raised")
+"""
+
+
+def test_a_writable_store_refuses_everything_elsewhere(w: WriteCheckout) -> None:
     import subprocess
     import sys
 
-    code = "import pickle, sys; pickle.loads(bytes.fromhex(sys.argv[1]))"
-    done = subprocess.run([sys.executable, "-c", code, data.hex()], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "ReadOnlyError" in done.stderr
-    assert "fork()" in done.stderr
+    data = pickle.dumps(w.store)
+    assert pickle.loads(data) == w.store
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", USED_ELSEWHERE, data.hex()], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
     with pytest.raises(ReadOnlyError):
         w.repository.checkout().store.with_read_only(False)
+
+
+def test_a_write_checkout_and_its_arrays_say_what_to_pickle_instead(w: WriteCheckout) -> None:
+    w.create_array("x", shape=(2,), dtype="i4")
+    w.add_str_column("names")
+    for held in (w, w["x"], w["names"]):
+        with pytest.raises(TypeError, match=r"use w\.fork\(\)"):
+            pickle.dumps(held)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +134,43 @@ def client() -> Iterator[Any]:
         distributed.Client(cluster) as connected,
     ):
         yield connected
+
+
+def blocks() -> Any:
+    xr = pytest.importorskip("xarray")
+    return xr.Dataset({"t": (("time", "x"), da.from_array(DATA, chunks=(8, 10)))})
+
+
+def written(client: Any, w: WriteCheckout) -> Any:
+    """Write blocks through the store by a cluster, in a time that a call which hangs exceeds."""
+    delayed = blocks().to_zarr(w.store, mode="w", consolidated=False, compute=False)
+    return client.compute(delayed).exception(timeout=60)
+
+
+def test_the_workers_of_a_cluster_are_refused_the_store_at_once(client: Any, repo: Repository) -> None:
+    with repo.checkout(write=True, staging="memory") as w:
+        error = written(client, w)
+        assert isinstance(error, ReadOnlyError)
+        assert "to_hangarlake(ds, w), or w.fork()" in str(error)
+        w.create_array("x", shape=DATA.shape, dtype="f8", chunks=(8, 10))
+        with pytest.raises(Exception, match=r"pickle|serialize"):
+            da.store(da.from_array(DATA, chunks=(8, 10)), w.arrays["x"], lock=False)
+
+
+def test_threads_of_the_same_process_write_through_the_store(repo: Repository) -> None:
+    with repo.checkout(write=True, staging="memory") as w:
+        with dask.config.set(scheduler="threads"):
+            blocks().to_zarr(w.store, mode="w", consolidated=False)
+        np.testing.assert_array_equal(w.arrays["t"][...], DATA)
+        w.remove("t")
+        with (
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster) as inside,
+        ):
+            assert written(inside, w) is None
+            np.testing.assert_array_equal(w.arrays["t"][...], DATA)
 
 
 @pytest.fixture(params=["local", "s3"])
