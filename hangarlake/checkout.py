@@ -19,7 +19,7 @@ from hangarlake.columns.lookup import HotNodes
 from hangarlake.columns.nested import NestedColumn
 from hangarlake.columns.reading import PendingChunks
 from hangarlake.diffs import Diff, DiffSide, diff_sides
-from hangarlake.errors import NodeNotFoundError
+from hangarlake.errors import NodeNotFoundError, ReadOnlyError
 from hangarlake.namespace import is_hidden
 from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ArrayNode, Catalog, ColumnNode, GroupNode
@@ -220,6 +220,31 @@ class BaseCheckout(ArrayViews):
                 return tuple(self.view(name)[sample] for name in names)
             return self.view(names)[sample]
         raise TypeError(f"a checkout is indexed by a name, (name, key) or ([names], key), not {key!r}")
+
+    # ---- changing (refused; write checkouts define it) --------------------------------------------------------------
+
+    def _read_only(self) -> str:
+        return f"{self._where()} is read-only; open a write checkout with repo.checkout(branch, write=True)"
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._check_open()
+        raise ReadOnlyError(self._read_only())
+
+    def __delitem__(self, key: Any) -> None:
+        self._check_open()
+        raise ReadOnlyError(self._read_only())
+
+    if not TYPE_CHECKING:  # a type checker is to find the methods of write checkouts missing
+
+        def __getattr__(self, name: str) -> Any:
+            from hangarlake.write_checkout import WriteCheckout
+
+            if name.startswith("_") or hasattr(type(self), name) or not hasattr(WriteCheckout, name):
+                return object.__getattribute__(self, name)  # raises as it did
+            # No ReadOnlyError: hasattr() and getattr() with a default ask like this, too.
+            raise AttributeError(f"{type(self).__name__} has no {name!r}: {self._read_only()}", name=name, obj=self)
+
+    # ---- names ------------------------------------------------------------------------------------------------------
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self.catalog_nodes

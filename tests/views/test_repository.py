@@ -15,6 +15,7 @@ from hangarlake import (
     BranchExistsError,
     CommitConflictError,
     NothingToCommitError,
+    ReadOnlyError,
     Repository,
     RepositoryExistsError,
     RepositoryNotFoundError,
@@ -103,6 +104,33 @@ def test_secrets_are_in_no_repr_and_no_object(tmp_path: Path) -> None:
     assert not any("secret" in each.replace(store.url, "") for each in shown)
     assert not any(b"very-secret" in store.get(info.key) for info in store.list(""))
     assert not any(b"very-secret" in path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+
+
+# ---- read-only checkouts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_what_only_a_write_checkout_does_is_refused_with_the_remedy(repo: Repository, staged: bool) -> None:
+    remedy = r"read-only; open a write checkout with repo\.checkout\(branch, write=True\)"
+    with repo.staged() if staged else repo.checkout() as co:
+        view: Any = co
+        with pytest.raises(ReadOnlyError, match=remedy):
+            view["doc", "number"] = 4
+        with pytest.raises(ReadOnlyError, match=remedy):
+            view["doc"] = {}
+        with pytest.raises(ReadOnlyError, match=remedy):
+            del view["doc", "number"]
+        with pytest.raises(ReadOnlyError, match=remedy):
+            del view["doc"]
+        for name in ("add_ndarray_column", "create_array", "remove", "reset", "flush", "fork"):
+            assert not hasattr(view, name)
+            with pytest.raises(AttributeError, match=f"has no '{name}': .*{remedy}"):
+                getattr(view, name)
+        with pytest.raises(AttributeError, match=r"has no attribute 'colums'"):
+            view.colums  # noqa: B018 - asking is the test
+        assert number(repo) == 3
+    with pytest.raises(ValueError, match="is closed"):
+        view["doc", "number"] = 4
 
 
 # ---- revisions -------------------------------------------------------------------------------------------------------
