@@ -277,6 +277,7 @@ class WritableArrayViews(ArrayViews):
         fill_value: Any = 0,
         dimension_names: Iterable[str | None] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> WritableArray:
         """Stage a new array; groups above it are made as needed.
 
@@ -296,6 +297,9 @@ class WritableArrayViews(ArrayViews):
         fill_value : scalar
         dimension_names : iterable of str, optional
         attributes : mapping, optional
+        overwrite : bool
+            Put it in place of the array or group that is there, with everything in it (columns are never replaced). What
+            is committed stays in the history; where the new array cannot be made, what is there stays.
 
         Raises
         ------
@@ -337,17 +341,23 @@ class WritableArrayViews(ArrayViews):
         node = parse_metadata(memory["zarr.json"].to_bytes())
         assert isinstance(node, ArrayNode)
         check_grid(name, node.metadata)
+        attributes = checked_attributes(f"array {name!r}", attributes)
         with self._lock:
-            self._check_vacant(name)
-            attributes = checked_attributes(f"array {name!r}", attributes)
-            self._check_place(name, node)
-            self._add_groups(name)
-            self.put_node(name, replace(node, metadata={**node.metadata, "attributes": attributes}))
+            self._put_new(
+                name, replace(node, metadata={**node.metadata, "attributes": attributes}), overwrite=overwrite
+            )
             view: WritableArray = self.view(name)  # type: ignore[attr-defined]  # every checkout has it
             return view
 
-    def create_group(self, path: str, *, attributes: Mapping[str, Any] | None = None) -> Any:
+    def create_group(self, path: str, *, attributes: Mapping[str, Any] | None = None, overwrite: bool = False) -> Any:
         """Stage a new group, and return it as a ``zarr.Group``; groups above it are made as needed.
+
+        Parameters
+        ----------
+        path : str
+        attributes : mapping, optional
+        overwrite : bool
+            Put it in place of the array or group that is there, as :meth:`create_array` does.
 
         Raises
         ------
@@ -357,20 +367,36 @@ class WritableArrayViews(ArrayViews):
             If the attributes are no JSON, or no group can have that path.
         """
         name = node_name(path)
+        node = GroupNode(group_metadata(checked_attributes(f"group {name!r}", attributes)))
         with self._lock:
-            self._check_vacant(name)
-            node = GroupNode(group_metadata(checked_attributes(f"group {name!r}", attributes)))
-            self._check_place(name, node)
-            self._add_groups(name)
-            self.put_node(name, node)
+            self._put_new(name, node, overwrite=overwrite)
         # Not under the lock: zarr asks the store from a thread of its own.
         return self._group_view(name)
 
-    def _check_vacant(self, name: str) -> None:
+    def _put_new(self, name: str, node: ArrayNode | GroupNode, *, overwrite: bool) -> None:
+        """Put a new node at a path: with `overwrite` in place of what is there, once it is clear that it can be put there."""
         self._check_open()
         check_path(name)
-        if name in self._nodes:
+        present = self._nodes.get(name)
+        if isinstance(present, ColumnNode):
             raise self._taken(name)
+        if not overwrite:
+            if present is not None:
+                raise NodeExistsError(f"{self._taken(name)}, or replace it with overwrite=True")
+            self._check_place(name, node)
+        else:
+            held = self._nodes
+            gone = {name, *held.below(path_of(name))}
+            try:
+                self._nodes = NodeTable(
+                    (n, each) for n, each in held.items() if n not in gone or isinstance(each, ColumnNode)
+                )
+                self._check_place(name, node)
+            finally:
+                self._nodes = held
+            self.hierarchy.delete_dir(path_of(name))
+        self._add_groups(name)
+        self.put_node(name, node)
 
     def _taken(self, name: str) -> NodeExistsError:
         raise TypeError(f"a write checkout tells what has a name ({name!r})")  # the write checkout defines it

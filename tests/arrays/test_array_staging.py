@@ -18,6 +18,7 @@ from hangarlake import (
     Repository,
     SchemaError,
     UnsupportedFormatError,
+    WriteCheckout,
 )
 from hangarlake.arrays.store import HangarlakeStore
 from hangarlake.testing import CountingStore
@@ -257,3 +258,61 @@ def test_chunks_written_in_any_order_take_no_more_room(repo: Repository) -> None
             np.testing.assert_array_equal(array[:, 0], np.arange(1000))
     assert sizes[1] < 1.2 * sizes[0]
     assert sizes[0] < 35 * 1000
+
+
+def test_an_array_is_replaced_where_that_is_asked_for(repo: Repository) -> None:
+    with repo.checkout(write=True) as w:
+        w.create_array("g/x", shape=(8,), dtype="i4", chunks=(2,), attributes={"unit": "m"})[...] = 7
+        w.commit("two by two")
+    with repo.checkout(write=True) as w:
+        with pytest.raises(NodeExistsError, match=r"w\.remove\('g/x'\), or replace it with overwrite=True"):
+            w.create_array("g/x", shape=(4,), dtype="f8")
+        with pytest.raises(NodeExistsError, match="overwrite=True"):
+            w.create_group("g")
+        w["g/x"][0] = 9
+        made = w.create_array("g/x", shape=(4,), dtype="f8", chunks=(4,), overwrite=True)
+        assert (made.chunks, made.attrs, made[...].tolist()) == ((4,), {}, [0.0] * 4)
+        made[1] = 2.5
+        assert w["g/x"][...].tolist() == [0, 2.5, 0, 0]
+        w.commit("one chunk")
+    assert repo.checkout().arrays["g/x"][...].tolist() == [0, 2.5, 0, 0]
+    assert repo.checkout("main~1").arrays["g/x"][...].tolist() == [7] * 8
+
+
+def test_a_group_is_replaced_with_everything_in_it_but_columns(w: WriteCheckout) -> None:
+    w.create_array("g/a/x", shape=(2,), dtype="i4")
+    w.create_array("g/y", shape=(2,), dtype="i4")
+    w.add_str_column("g/names")["k"] = "v"
+    w.store.set_sync("g/notes.txt", BUFFER.from_bytes(b"beside"))
+    group = w.create_group("g", attributes={"new": True}, overwrite=True)
+    assert dict(group.attrs) == {"new": True}
+    assert sorted(w) == ["g", "g/names"]
+    assert w.store._core.get("g/notes.txt") is None
+    assert w["g/names", "k"] == "v"
+    w.create_array("free", shape=(2,), dtype="i4", overwrite=True)
+    assert sorted(w) == ["free", "g", "g/names"]
+
+
+def test_what_cannot_be_made_replaces_nothing(w: WriteCheckout) -> None:
+    w.create_array("g/x", shape=(2,), dtype="i4", chunks=(2,))[...] = 7
+    w.add_str_column("g/names")["k"] = "v"
+    w.create_array("y", shape=(2,), dtype="i4", chunks=(2,))[...] = 8
+    before = sorted(w)
+    for refused, error in (
+        (lambda: w.create_array("g/x", shape=(2,), dtype="i4", chunks=(0,), overwrite=True), SchemaError),
+        (
+            lambda: w.create_array("g/x", shape=(2,), dtype="i4", attributes={"a": object()}, overwrite=True),
+            SchemaError,
+        ),
+        (lambda: w.create_group("g", attributes={"a": object()}, overwrite=True), SchemaError),
+        (lambda: w.create_array("g", shape=(2,), dtype="i4", overwrite=True), NodeExistsError),  # the column is below
+        (lambda: w.create_array("g/names", shape=(2,), dtype="i4", overwrite=True), NodeExistsError),
+        (lambda: w.create_group("g/names", overwrite=True), NodeExistsError),
+        (lambda: w.create_array("y/z", shape=(2,), dtype="i4", overwrite=True), NodeExistsError),
+    ):
+        with pytest.raises(error):
+            refused()
+        assert sorted(w) == before
+        assert w["g/x"][...].tolist() == [7, 7]
+        assert w["y"][...].tolist() == [8, 8]
+        assert w["g/names", "k"] == "v"
