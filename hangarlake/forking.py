@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from hangarlake.namespace import NodeTable, is_hidden
 from hangarlake.publish import located
 from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ArrayNode, Catalog, CatalogNode, ColumnNode, GroupNode
-from hangarlake.records.conflicts import RawConflict, RawSide
+from hangarlake.records.conflicts import ConflictKind, RawConflict, RawSide
 from hangarlake.records.diff import same_json
 from hangarlake.records.entries import Digests, Entries
 from hangarlake.records.keys import KeyArray, decode_grid, decode_keys
@@ -54,6 +55,8 @@ class NodeChanges:
         Of the keys that were set, with the places of their chunks in the bucket.
     present : bool (n,)
         Which keys these are.
+    appends : mapping of int to str
+        The axes along which elements were appended, and what tells these appends from those of other forks.
     """
 
     name: str
@@ -63,6 +66,7 @@ class NodeChanges:
     held: Digests
     entries: Entries
     present: np.ndarray[Any, np.dtype[np.bool_]]
+    appends: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class ForkedWriter(WriteCheckout):
 
     def __init__(self, repository: Repository, branch: str, commit_id: str, catalog_id: str, catalog: bytes) -> None:
         self._seed = (repository, branch, commit_id, catalog_id, catalog)
+        self._token = secrets.token_hex(8)
+        self._appended: dict[str, set[int]] = {}
         session = repository._session
         held = Catalog.decode(catalog_id, zlib.decompress(catalog))
         session.keep_catalog(held)
@@ -157,7 +163,15 @@ class ForkedWriter(WriteCheckout):
         rank = after.schema.rank if isinstance(after, ColumnNode) else 0
         joined = _joined(blocks, rank)
         entries = replace(joined.after, table=place_chunks(joined.after.table, self._uploader.places))
-        return NodeChanges(name, _bare(before), _bare(after), joined.keys, joined.before, entries, joined.present)
+        appends = {axis: self._token for axis in self._appended.get(name, ()) if _grew(axis, before, after)}
+        return NodeChanges(
+            name, _bare(before), _bare(after), joined.keys, joined.before, entries, joined.present, appends
+        )
+
+    def note_append(self, name: str, axis: int) -> None:
+        """Take note that elements were appended to an array (internal)."""
+        with self._lock:
+            self._appended.setdefault(name, set()).add(axis)
 
     def __enter__(self) -> ForkedWriter:
         super().__enter__()
@@ -170,6 +184,7 @@ class ForkedWriter(WriteCheckout):
             if nodes is None:
                 self._forget()
                 self._adopt(self._base)
+                self._appended = {}
             else:
                 super().reset(nodes)
 
@@ -204,6 +219,14 @@ def _same_core(a: CatalogNode, b: CatalogNode) -> bool:
     if isinstance(a, ColumnNode) or isinstance(b, ColumnNode):
         return False
     return a.type == b.type and same_json(a.metadata, b.metadata)
+
+
+def _grew(axis: int, before: CatalogNode | None, after: CatalogNode | None) -> bool:
+    """Tell whether an array has become longer along an axis."""
+    if not (isinstance(before, ArrayNode) and isinstance(after, ArrayNode)):
+        return False
+    short, long = before.metadata["shape"], after.metadata["shape"]
+    return bool(axis < len(short) == len(long) and short[axis] < long[axis])
 
 
 def _joined(blocks: Sequence[Edits], rank: int) -> Edits:
@@ -250,7 +273,8 @@ def join(writer: WriteCheckout, change_sets: Iterable[ChangeSet]) -> None:
     Raises
     ------
     MergeConflictError
-        If two of them, or one of them and what was staged here since, have different values for one key. Names the keys.
+        If two of them, or one of them and what was staged here since, have different values for one key, or made one array
+        longer of which one appended to it. Names the keys.
     ValueError
         For change sets of another repository.
     """
@@ -274,6 +298,10 @@ def join(writer: WriteCheckout, change_sets: Iterable[ChangeSet]) -> None:
             # Everything staged is in the trees of these nodes, so beginning anew from them loses nothing.
             writer._nodes, writer._attrs, writer._renames, writer._stages, writer._views = nodes, attrs, renames, {}, {}
             raise
+        writer._joined_appends |= planned.appends
+        for name, changes in planned.changes.items():
+            for axis in {axis for change in changes for axis in change.appends}:
+                writer.note_append(name, axis)  # a fork that forks of its own were joined to tells of it
 
 
 class _Plan:
@@ -286,9 +314,12 @@ class _Plan:
         self.cores: dict[str, tuple[CatalogNode | None, CatalogNode | None]] = {}
         self.attrs: dict[str, str | None] = {}
         self.changes: dict[str, list[NodeChanges]] = {}
+        self.appends: set[str] = set()
 
     def add(self, change_set: ChangeSet) -> None:
         for change in change_set.nodes:
+            if self._add_append(change):
+                continue
             self._add_core(change)
             self.changes.setdefault(change.name, []).append(change)
         for name, (before, after) in change_set.attrs.items():
@@ -296,6 +327,22 @@ class _Plan:
             if now not in (before, after):
                 self.conflicts.append(RawConflict("", name, "attribute", None, None, None))
             self.attrs[name] = after
+
+    def _add_append(self, change: NodeChanges) -> bool:
+        """Tell whether a change contradicts an append, and record it: of two appends one has to come behind the other."""
+        self.appends |= set(change.appends.values())
+        others = [other for other in self.changes.get(change.name, ()) if other.appends != change.appends]
+        now = self.working.nodes.get(change.name)
+        for axis, token in change.appends.items():
+            if token in self.writer._joined_appends:
+                continue
+            if _grew(axis, change.before, now) or any(_grew(axis, other.before, other.after) for other in others):
+                self.conflicts.append(_of_node(change, now, "append"))
+                return True
+        if any(_grew(axis, change.before, change.after) for other in others for axis in other.appends):
+            self.conflicts.append(_of_node(change, now, "append"))
+            return True
+        return False
 
     def _add_core(self, change: NodeChanges) -> None:
         name, after = change.name, change.after
@@ -320,11 +367,14 @@ class _Plan:
             return
         session = self.writer._session
         shown: list[Conflict] = [conflict_of(raw, session.chunks) for raw in self.conflicts[:_DESCRIBED]]
-        raise MergeConflictError(
-            f"forks wrote different values for one thing: {describe_conflicts(shown)}; nothing was joined, "
-            "let each worker write keys and chunks of its own",
-            shown,
-        )
+        if all(conflict.kind == "append" for conflict in shown):
+            what, remedy = (
+                "appended to an array that was made longer elsewhere",
+                "resize first, and let each worker write its region",
+            )
+        else:
+            what, remedy = "wrote different values for one thing", "let each worker write keys and chunks of its own"
+        raise MergeConflictError(f"forks {what}: {describe_conflicts(shown)}; nothing was joined, {remedy}", shown)
 
     def _merged(self, name: str, changes: list[NodeChanges]) -> tuple[Entries, KeyArray]:
         """Return the edits that all change sets together come to, recording contradictions."""
@@ -415,9 +465,9 @@ def _equal(a: CatalogNode | None, b: CatalogNode | None) -> bool:
     return _same_core(a, b)
 
 
-def _of_node(change: NodeChanges, now: CatalogNode | None) -> RawConflict:
+def _of_node(change: NodeChanges, now: CatalogNode | None, kind: ConflictKind | None = None) -> RawConflict:
     node = change.after or change.before
-    kind: Any = "schema" if isinstance(node, ColumnNode) else "array-metadata"
+    kind = kind or ("schema" if isinstance(node, ColumnNode) else "array-metadata")
     sides = [
         None if each is None else RawSide(node=each, name=change.name) for each in (change.before, now, change.after)
     ]

@@ -51,6 +51,9 @@ class ArrayViewOwner(ArrayOwner, ViewOwner, Protocol):
 class WritableArrayOwner(ArrayViewOwner, WritingOwner, Protocol):
     """What an array needs of its write checkout."""
 
+    def note_append(self, name: str, axis: int) -> None:
+        """Take note that elements were appended to an array."""
+
 
 class Array:
     """One Zarr array of a commit, read-only.
@@ -434,6 +437,8 @@ class WritableArray(Array):
             except BaseException:
                 self.resize(shape)
                 raise
+            if given.size:
+                self._owner.note_append(self._name, axis)
             return new
 
     def _assign_orthogonal(self, selection: Any, value: Any) -> None:

@@ -159,6 +159,11 @@ class WritableArrayViews(ArrayViews):
     _stages: dict[str, Any]
     _views: dict[str, Any]
     _lock: Any
+    # Appends of forks that were joined: joining the same change set again changes nothing.
+    _joined_appends: frozenset[str] = frozenset()
+
+    def note_append(self, name: str, axis: int) -> None:
+        """Take note that elements were appended to an array (internal): forks tell whom they hand their changes to."""
 
     def _make_stage(self, name: str, root: NodeRef | None) -> ArrayStage:
         raise TypeError(f"a write checkout makes stages ({name!r}, {root!r})")  # the write checkout defines it

@@ -180,3 +180,92 @@ def test_a_fork_that_is_reset_is_as_it_was_made(repo: Repository, w: WriteChecko
     fork["x", "c"] = "again"
     w.join(fork.changes())
     assert dict(w["x"].items()) == {"a": "staged", "c": "again"}
+
+
+def growing(w: WriteCheckout, *, shape: tuple[int, ...] = (4, 3)) -> None:
+    w.create_array("x", shape=shape, dtype="i4", chunks=(2, 3))[...] = 1
+    w.commit("four rows")
+
+
+def test_two_appends_are_a_conflict_whatever_their_values(w: WriteCheckout) -> None:
+    growing(w)
+    first, second, longer = w.fork(), w.fork(), w.fork()
+    rows = np.full((2, 3), 7, "i4")
+    for fork in (first, second):
+        fork.arrays["x"].append(rows)
+    longer.arrays["x"].append(np.full((4, 3), 8, "i4"))
+    for others in ((second,), (longer,), (second, longer)):
+        with pytest.raises(MergeConflictError, match="resize first, and let each worker write its region") as caught:
+            w.join(returned(first), *map(returned, others))
+        assert {(c.node, c.key, c.kind) for c in caught.value.conflicts} == {("x", None, "append")}
+        assert w.arrays["x"].shape == (4, 3)
+    w.join(returned(first))
+    with pytest.raises(MergeConflictError, match="append"):
+        w.join(returned(second))
+    assert w.arrays["x"][4:].tolist() == rows.tolist()
+    assert w.arrays["x"].shape == (6, 3)
+
+
+def test_an_append_in_a_fork_is_no_match_for_one_outside(w: WriteCheckout) -> None:
+    growing(w)
+    fork = w.fork()
+    rows = np.full((2, 3), 7, "i4")
+    fork.arrays["x"].append(rows)
+    w.arrays["x"].append(rows)
+    with pytest.raises(MergeConflictError, match="append"):
+        w.join(returned(fork))
+    w.reset()
+    w.join(returned(fork))
+    assert w.arrays["x"].shape == (6, 3)
+
+
+def test_joining_one_append_twice_changes_nothing(w: WriteCheckout) -> None:
+    growing(w)
+    fork = w.fork()
+    fork.arrays["x"].append(np.full((2, 3), 7, "i4"))
+    changes = returned(fork)
+    w.join(changes, changes)
+    w.join(returned(fork))
+    assert w.arrays["x"].shape == (6, 3)
+
+
+def test_equal_resizes_are_no_conflict_unless_one_is_an_append(w: WriteCheckout) -> None:
+    growing(w)
+    forks = [w.fork() for _ in range(2)]
+    for i, fork in enumerate(forks):
+        fork.arrays["x"].resize((8, 3))
+        fork.arrays["x"][4 + 2 * i : 6 + 2 * i] = i
+    appending = w.fork()
+    appending.arrays["x"].append(np.zeros((4, 3), "i4"))
+    resized = [returned(fork) for fork in forks]
+    for order in ([resized[0], returned(appending)], [returned(appending), resized[0]]):
+        with pytest.raises(MergeConflictError, match="append"):
+            w.join(*order)
+    w.join(*resized)
+    assert w.arrays["x"][4:, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_an_append_that_was_taken_back_is_none(w: WriteCheckout) -> None:
+    growing(w)
+    first, second = w.fork(), w.fork()
+    first.arrays["x"].append(np.zeros((2, 3), "i4"))
+    first.arrays["x"].resize((4, 3))
+    second.arrays["x"].append(np.zeros((2, 3), "i4"))
+    second.reset()
+    second.arrays["x"].resize((6, 3))
+    third = w.fork()
+    third.arrays["x"].append(np.zeros((0, 3), "i4"))
+    w.join(*map(returned, (first, second, third)))
+    assert w.arrays["x"].shape == (6, 3)
+
+
+def test_a_fork_tells_of_the_appends_of_its_own_forks(w: WriteCheckout) -> None:
+    growing(w)
+    first, second = w.fork(), w.fork()
+    below = first.fork()
+    below.arrays["x"].append(np.full((2, 3), 7, "i4"))
+    second.arrays["x"].resize((6, 3))
+    second.arrays["x"][4:] = 7
+    first.join(returned(below))
+    with pytest.raises(MergeConflictError, match="append"):
+        w.join(returned(first), returned(second))
