@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, Self, TypeAlias, overload
 
 from hangarlake.authors import parse_author
 from hangarlake.checkout import Checkout
@@ -53,6 +53,11 @@ class Repository(RefMethods, HistoryMethods, TransferOperations):
     ``storage_options`` (so treat a pickle as you treat these); its ``repr`` never shows them.
     """
 
+    def __new__(cls, *args: Any, **_: Any) -> Self:
+        if not (args and isinstance(args[0], Session)):
+            raise TypeError("use hl.Repository.open(url) or hl.Repository.create(url)")
+        return super().__new__(cls)
+
     def __init__(self, session: Session, reopen: tuple[Any, ...]) -> None:
         super().__init__(session, reopen)
 
@@ -68,6 +73,7 @@ class Repository(RefMethods, HistoryMethods, TransferOperations):
         default_branch: str = "main",
         allow_unsafe_store: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
+        disk_cache: int | str | None = None,
     ) -> Repository:
         """Create a repository with an initial empty commit.
 
@@ -83,7 +89,11 @@ class Repository(RefMethods, HistoryMethods, TransferOperations):
         allow_unsafe_store : bool
             Write to a store that ignores «create if absent». Right for a single writer only.
         cache_dir : path-like, optional
-            Where this machine's working copy is kept; by default the user's cache directory.
+            Where this machine's working copy is kept; by default ``HANGARLAKE_CACHE_DIR``, else the user's cache directory.
+        disk_cache : int or str, optional
+            How many bytes of chunks (``"20 GB"``, ``"512 MiB"``, or a number) are kept on this machine's disk, below
+            `cache_dir`, when they have been read once; 0 for none. All repositories and processes share these files. By default
+            ``HANGARLAKE_DISK_CACHE``, which leaves out repositories in local folders; else none.
 
         Raises
         ------
@@ -97,7 +107,12 @@ class Repository(RefMethods, HistoryMethods, TransferOperations):
         present = _read(store, MARKER_KEY)
         marker = Marker.parse(present) if present is not None else Marker.new(default_branch=default_branch)
         session = Session(
-            store, marker, parse_author(author), cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
+            store,
+            marker,
+            parse_author(author),
+            cache_dir=cache_dir,
+            disk_cache=disk_cache,
+            allow_unsafe_store=allow_unsafe_store,
         )
         repository = cls(session, (url, _options(storage_options), author, cache_dir, allow_unsafe_store))
         if present is not None:
@@ -127,6 +142,7 @@ class Repository(RefMethods, HistoryMethods, TransferOperations):
         storage_options: Mapping[str, Any] | None = None,
         author: str | Author | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        disk_cache: int | str | None = None,
         allow_unsafe_store: bool = False,
         read_through: bool = True,
     ) -> Repository:
@@ -159,6 +175,7 @@ class Repository(RefMethods, HistoryMethods, TransferOperations):
             marker,
             parse_author(author),
             cache_dir=cache_dir,
+            disk_cache=disk_cache,
             allow_unsafe_store=allow_unsafe_store,
             read_through=read_through,
         )
@@ -166,9 +183,9 @@ class Repository(RefMethods, HistoryMethods, TransferOperations):
         return cls(session, (url, _options(storage_options), author, cache_dir, allow_unsafe_store))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Workers read through as this repository does, with the same options.
+        # Workers read through and cache as this repository does, with the same options.
         remotes = self._remotes.handed_in() if self._remotes is not None else {}
-        return _reopen, (*self._reopen, self._session.read_through, remotes)
+        return _reopen, (*self._reopen, self._session.read_through, remotes, self._session.disk_cache)
 
     def close(self) -> None:
         """Finish what runs in the background and release connections. The repository may be used again."""
@@ -372,6 +389,7 @@ def _reopen(
     allow_unsafe_store: bool,
     read_through: bool = True,
     remotes: Mapping[str, Any] | None = None,
+    disk_cache: int | str | None = None,
 ) -> Repository:
     """Open a pickled repository; a process that unpickles many views of one shares its connections and caches."""
 
@@ -381,6 +399,7 @@ def _reopen(
             storage_options=options,
             author=author,
             cache_dir=cache_dir,
+            disk_cache=disk_cache,
             allow_unsafe_store=allow_unsafe_store,
             read_through=read_through,
         )
@@ -390,7 +409,14 @@ def _reopen(
 
     if not isinstance(url, str):
         return fresh()
-    settings = sorted((options or {}).items(), key=lambda kv: kv[0]), author, cache_dir, read_through, remotes
+    settings = (
+        sorted((options or {}).items(), key=lambda kv: kv[0]),
+        author,
+        cache_dir,
+        disk_cache,
+        read_through,
+        remotes,
+    )
     return _shared(repr((os.getpid(), url, settings)), fresh)
 
 

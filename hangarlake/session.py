@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 
 from hangarlake.authors import default_author
+from hangarlake.caching import disk_cache_of
 from hangarlake.chunks.cache import ChunkCache, DiskCache
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.lookup import HotNodes
@@ -67,6 +68,8 @@ class Session:
     author : Author
     cache_dir : path-like, optional
         Where the working copy's local files are kept.
+    disk_cache : int or str, optional
+        How many bytes of encoded chunks are kept on this machine's disk; see :func:`~hangarlake.caching.disk_cache_of`.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Session:
         author: Author | None = None,
         *,
         cache_dir: str | os.PathLike[str] | None = None,
-        disk_cache: DiskCache | None = None,
+        disk_cache: int | str | None = None,
         allow_unsafe_store: bool = False,
         read_through: bool = True,
     ) -> None:
@@ -93,7 +96,8 @@ class Session:
         self.hot = HotNodes(self.nodes)
         self.locality = Locality(store, self.working_copy / "locations")
         self.read_through = read_through
-        self.chunks = self._reader(disk_cache, read_through)
+        self.disk_cache = disk_cache
+        self.chunks = self._reader(disk_cache_of(disk_cache, store, cache_folder(cache_dir)), read_through)
         self.resolver = Resolver(self.refs, self.graph, store, lambda name: self.tracking().get(name))
         self._catalogs: OrderedDict[str, Catalog] = OrderedDict()
         self._lock = threading.Lock()
@@ -109,7 +113,12 @@ class Session:
     def sibling(self, store: ObjectStore, marker: Marker) -> Session:
         """Return a session of another place, with the settings of this one."""
         return Session(
-            store, marker, self._author, cache_dir=self._cache_dir, allow_unsafe_store=self.allow_unsafe_store
+            store,
+            marker,
+            self._author,
+            cache_dir=self._cache_dir,
+            disk_cache=0,  # what is read from there is for this place, which keeps it
+            allow_unsafe_store=self.allow_unsafe_store,
         )
 
     @cached_property

@@ -155,6 +155,7 @@ class DiskCache:
         # What was there at the last look, and what this process has added since; None: never looked.
         self._nbytes: int | None = None
         self._added = 0
+        self._told: set[str] = set()
         self._hits = 0
         self._misses = 0
         self._evictions = 0
@@ -176,7 +177,7 @@ class DiskCache:
             self._misses += 1
             return None
         except OSError as error:
-            logger.warning("disk cache %s cannot be read: %s", self._folder, error)
+            self._failed("read", error)
             self._misses += 1
             return None
         if blake3_160(data) != digest:
@@ -211,11 +212,22 @@ class DiskCache:
                     os.unlink(aside)  # noqa: PTH108
                 raise
         except OSError as error:
-            logger.warning("disk cache %s cannot be written: %s", self._folder, error)
+            self._failed("written", error)
             return
         self._added += size
         if self._due(size):
             self.trim()
+
+    def _failed(self, doing: str, error: OSError) -> None:
+        # Once: on a full disk every chunk fails, and there are many.
+        logger.log(
+            logging.DEBUG if doing in self._told else logging.WARNING,
+            "disk cache %s cannot be %s: %s",
+            self._folder,
+            doing,
+            error,
+        )
+        self._told.add(doing)
 
     def _due(self, size: int) -> bool:
         """Tell whether to look at the folder, after `size` bytes more."""
@@ -239,7 +251,7 @@ class DiskCache:
             # One process tidies up; the others go on.
             with FileLock(f"{self._folder}/lock", timeout=0):
                 self._trim()
-        except (Timeout, OSError):
+        except (Timeout, OSError, NotImplementedError):  # the last: a file system without locks
             self._nbytes = (self._nbytes or 0) + self._added
             self._added = 0
 

@@ -62,6 +62,7 @@ class TransferOperations:
         data: bool = False,
         author: str | Author | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        disk_cache: int | str | None = None,
         allow_unsafe_store: bool = False,
         progress: Progress | None = None,
     ) -> Self:
@@ -83,6 +84,8 @@ class TransferOperations:
             All by default.
         data : bool
             Bring all data as well, now and with every fetch.
+        author, cache_dir, disk_cache, allow_unsafe_store
+            Of the clone, as :meth:`Repository.open` takes them.
 
         Raises
         ------
@@ -100,7 +103,12 @@ class TransferOperations:
         marker = source_marker(source)
         store = open_store(url, dict(storage_options or {}), create=True)
         session = Session(
-            store, marker, parse_author(author), cache_dir=cache_dir, allow_unsafe_store=allow_unsafe_store
+            store,
+            marker,
+            parse_author(author),
+            cache_dir=cache_dir,
+            disk_cache=disk_cache,
+            allow_unsafe_store=allow_unsafe_store,
         )
         options = dict(storage_options) if storage_options is not None else None
         repository = cls(session, (url, options, author, cache_dir, allow_unsafe_store))

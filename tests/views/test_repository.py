@@ -71,6 +71,12 @@ def test_creating_twice_and_opening_nothing_are_errors(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
+def test_whoever_calls_the_class_is_told_how_repositories_are_opened() -> None:
+    for args, options in (((), {}), (("conf",), {}), (("conf",), {"author": AUTHOR})):
+        with pytest.raises(TypeError, match=r"use hl\.Repository\.open\(url\) or hl\.Repository\.create\(url\)"):
+            Repository(*args, **options)  # type: ignore[arg-type, call-arg]  # the mistake is the test
+
+
 @pytest.mark.parametrize("place", ["path", "str", "file", "memory", "fsspec", "pair", "store"])
 def test_repositories_are_opened_by_whatever_names_a_place(tmp_path: Path, place: str) -> None:
     def where() -> Any:
