@@ -6,7 +6,7 @@ Everything is decided and uploaded before the branch moves, and the branch moves
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -174,13 +174,15 @@ def three_way(
     base: MergeBase,
     *,
     resolve: Resolve | None,
-    granularity: Granularity = "chunk",
+    granularity: Granularity | None = None,
     what: str,
 ) -> Merge:
     """Merge what two sides did to a base; nothing is made visible.
 
     Parameters
     ----------
+    granularity : "chunk", "element" or None
+        ``None`` is by chunk, where the caller has no choice.
     what : str
         What is merged onto what, for messages.
 
@@ -191,13 +193,14 @@ def three_way(
     SchemaError
         If a value that `resolve` gave does not fit its column.
     """
-    if granularity not in ("chunk", "element"):
+    if granularity not in ("chunk", "element", None):
         raise ValueError(f"granularity is 'chunk' or 'element', not {granularity!r}")
     decide = _decider(session, resolve, base)
     staged = base.nodes if base.nodes is not None else StagedNodes(session.nodes)
     work = ThreeWay(session, staged, ChunkUploader(session.store))
     arrays = _array_merging
-    merger = arrays.merger(work, granularity, concatenate=resolve == "concatenate") if arrays is not None else None
+    by = granularity or "chunk"
+    merger = arrays.merger(work, by, concatenate=resolve == "concatenate") if arrays is not None else None
     result = merge_catalogs(
         base.catalog,
         ours.catalog,
@@ -212,11 +215,21 @@ def three_way(
     if result.conflicts:
         conflicts = [conflict_of(base.shown(raw), session.chunks, work.uploader) for raw in result.conflicts]
         raise MergeConflictError(
-            f"{what}: {describe_conflicts(conflicts)}; nothing was changed, "
-            "resolve them with resolve='ours', 'theirs' or a function of each conflict",
+            f"{what}: {describe_conflicts(conflicts)}; nothing was changed, {_ways_out(conflicts, granularity)}",
             conflicts,
         )
     return Merge(ours, _assigned(work, result), result.renames, work)
+
+
+def _ways_out(conflicts: Sequence[Conflict], granularity: Granularity | None) -> str:
+    """Say how conflicts can be resolved."""
+    kinds = {conflict.kind for conflict in conflicts}
+    text = "resolve them with resolve='ours', 'theirs' or a function of each conflict"
+    if "append" in kinds:
+        text += ", or 'concatenate', which puts one append behind the other"
+    if "chunk" in kinds and granularity == "chunk":
+        text += "; granularity='element' merges changes of different elements of one chunk"
+    return text
 
 
 def _assigned(work: ThreeWay, result: MergeResult) -> Catalog:

@@ -137,8 +137,14 @@ def test_a_chunk_may_be_resolved_by_values_or_removed(forked: Repository) -> Non
 def test_elements_merge_within_one_chunk(forked: Repository) -> None:
     change(forked, "main", assign((0, slice(0, 4)), 1.0))
     change(forked, "other", assign((3, slice(0, 8)), 2.0))
-    with pytest.raises(MergeConflictError):
+    with pytest.raises(
+        MergeConflictError, match="granularity='element' merges changes of different elements"
+    ) as caught:
         forked.merge("other")
+    assert "concatenate" not in str(caught.value)
+    with pytest.raises(MergeConflictError) as caught:
+        forked.cherry_pick("other")
+    assert "granularity" not in str(caught.value)  # which it does not take
     forked.merge("other", granularity="element")
     expected = BASE.copy()
     expected[0, :4], expected[3, :] = 1.0, 2.0
@@ -150,6 +156,7 @@ def test_elements_that_both_changed_are_still_a_conflict(forked: Repository) -> 
     change(forked, "other", assign((slice(2, 8), slice(2, 8)), 7.0))
     with pytest.raises(MergeConflictError) as caught:
         forked.merge("other", granularity="element")
+    assert "granularity" not in str(caught.value)
     assert [(c.key, c.elements) for c in caught.value.conflicts] == [((0, 0), 1)]
     forked.merge("other", granularity="element", resolve="ours")
     assert np.isnan(now(forked)[2, 2])
@@ -168,7 +175,7 @@ def test_two_appends_are_a_conflict_and_can_be_concatenated(forked: Repository, 
     mine, other = np.full((ours, 8), 1.0), np.full((theirs, 8), 2.0) + np.arange(8)
     change(forked, "main", lambda array: array.append(mine))
     change(forked, "other", lambda array: array.append(other))
-    with pytest.raises(MergeConflictError) as caught:
+    with pytest.raises(MergeConflictError, match="or 'concatenate', which puts one append behind the other") as caught:
         forked.merge("other")
     assert [conflict.kind for conflict in caught.value.conflicts] == ["append"]
     forked.merge("other", resolve="concatenate")
