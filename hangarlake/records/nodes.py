@@ -179,8 +179,27 @@ class StagedNodes:
         return ref.pack is None and (ref.id in self.new or ref.id in self.spilled)
 
     def frozen(self, base: NodeStore | None = None) -> StagedNodes:
-        """Return a copy that sees what is staged now, whatever is staged or forgotten later; on top of `base` if given."""
-        copy = StagedNodes(base or self._base, self._fetch)
+        """Return a copy that sees what is staged now, whatever is staged later; on top of `base` if given.
+
+        Nodes that were spilled are kept until what is staged is committed or dropped; asking for them then is a RuntimeError.
+        """
+        below = base or self._base
+
+        def fetch(refs: Sequence[NodeRef]) -> list[Node]:
+            if self._fetch is not None and all(ref.id in self.spilled for ref in refs):
+                try:
+                    return self._fetch(refs)
+                except CorruptionError:
+                    if all(ref.id in self.spilled for ref in refs):
+                        raise
+            try:
+                return below.get_nodes(refs)  # a commit leaves what it wrote in memory, as far as there is room
+            except CorruptionError as error:
+                raise RuntimeError(
+                    "what was staged when this was compared has been committed or dropped meanwhile; compare again"
+                ) from error
+
+        copy = StagedNodes(below, fetch)
         copy.new, copy.spilled, copy.nbytes = dict(self.new), set(self.spilled), self.nbytes
         return copy
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import hangarlake as hl
+import hangarlake.working_set as working_set
 from hangarlake import Repository
 from hangarlake.storage import ObjectStore
 from hangarlake.testing import CountingStore
@@ -177,6 +178,28 @@ def test_status_is_the_diff_of_what_is_staged(repo: Repository) -> None:
         assert w.status().columns["a"].counts == (1, 0, 0)
         w.rename("a", "z")
         assert w.status().columns["z"].state == "renamed"
+
+
+def test_what_was_spilled_is_shown_after_its_commit_and_missed_with_the_remedy_after_it_was_dropped(
+    local_repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working_set, "_SPILL_BYTES", 1)
+    with local_repo.checkout("main", write=True) as w:
+        for name, end in (("committed", lambda: w.commit("big")), ("dropped", w.reset)):
+            w.add_ndarray_column(name, (), "int64").extend(range(40_000), np.arange(40_000) + len(name))
+            diffs = [w.status(), local_repo.diff("main", w), Repository.open(local_repo.url).diff("main", w)]
+            w.flush()
+            assert w._staged.spilled
+            end()
+            for diff in diffs:
+                change = diff.columns[name]
+                if name == "committed" and diff is not diffs[2]:
+                    assert list(change.added) == list(range(40_000))
+                else:
+                    with pytest.raises(RuntimeError, match="has been committed or dropped meanwhile; compare again"):
+                        list(change.added)
+        # Nothing of this is left in the way of the next one.
+        assert w.status().is_empty
 
 
 def test_write_checkouts_are_compared_as_they_are_staged(repo: Repository, store: ObjectStore) -> None:
