@@ -23,7 +23,7 @@ from hangarlake.records.keys import FlatKey, KeyArray, decode_keys, encode_key, 
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import NodeSource, find, iter_leaves
 
-__all__ = ["Column", "ColumnOwner"]
+__all__ = ["Column", "ColumnOwner", "equal_samples"]
 
 # From this many keys on, a batch is looked up by whole levels of the tree instead of key by key.
 _MANY = 4096
@@ -387,7 +387,8 @@ class _View(Collection[Any]):
             yield from zip(keys, copies, strict=True)
 
 
-def _equal(given: Any, sample: Any) -> bool:
+def equal_samples(given: Any, sample: Any) -> bool:
+    """Tell whether something equals a sample, which may be an array."""
     if isinstance(sample, np.ndarray):
         try:
             return np.shape(given) == sample.shape and bool(np.all(given == sample))
@@ -403,7 +404,7 @@ class _Values(_View):
         return (value for _, value in self._pairs())
 
     def __contains__(self, value: object) -> bool:
-        return any(_equal(value, each) for each in self)
+        return any(equal_samples(value, each) for each in self)
 
 
 class _Items(_View):
@@ -416,4 +417,4 @@ class _Items(_View):
         if not isinstance(item, tuple) or len(item) != 2:
             return False
         key, value = item
-        return key in self._column and _equal(value, self._column[key])
+        return key in self._column and equal_samples(value, self._column[key])

@@ -6,12 +6,13 @@ everything that works on flat columns (``batch``, ``scan``, ``digest``, ``lazy``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+import math
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
 from typing import Any
 
 import numpy as np
 
-from hangarlake.columns.column import Column
+from hangarlake.columns.column import Column, equal_samples
 from hangarlake.columns.writable import WritableColumn
 from hangarlake.errors import SampleNotFoundError, SchemaError
 from hangarlake.records.keys import FlatKey, KeyArray, decode_keys, next_prefix, sample_prefix
@@ -19,9 +20,15 @@ from hangarlake.records.tree import iter_leaves
 
 __all__ = ["NestedColumn", "NestedSample", "WritableNestedColumn", "WritableNestedSample"]
 
+# Sub-samples that are read together.
+_AT_ONCE = 64 << 20
+
 
 class NestedSample(Mapping[FlatKey, Any]):
-    """The sub-samples of one sample, by sub-key, in key order. Values are read when they are asked for."""
+    """The sub-samples of one sample, by sub-key, in key order. Values are read when they are asked for.
+
+    Going through ``values()`` or ``items()`` reads them with one planned read (of 64 MiB at a time), as ``dict(sample.items())`` does.
+    """
 
     def __init__(self, column: NestedColumn, sample: FlatKey) -> None:
         self._column = column
@@ -44,8 +51,61 @@ class NestedSample(Mapping[FlatKey, Any]):
     def __len__(self) -> int:
         return sum(len(keys) for keys in self._column.runs(self._sample))
 
+    def values(self) -> ValuesView[Any]:
+        """Return a view of all sub-samples in key order; going through it is one planned read."""
+        return _SubValues(self)
+
+    def items(self) -> ItemsView[FlatKey, Any]:
+        """Return a view of all (sub-key, sub-sample) pairs in key order; going through it is one planned read."""
+        return _SubItems(self)
+
+    def _pairs(self) -> Iterator[tuple[FlatKey, Any]]:
+        for subs in self._portions():
+            values = self._column.batch([(self._sample, sub) for sub in subs])
+            # Each is handed out as memory of its own, as column[sample, sub] does (0-d ones as arrays, too).
+            copies = (values[i, ...].copy() for i in range(len(subs))) if isinstance(values, np.ndarray) else values
+            yield from zip(subs, copies, strict=True)
+
+    def _portions(self) -> Iterator[list[FlatKey]]:
+        """Yield the sub-keys in order, as many at a time as may be in memory."""
+        column, itemsize = self._column, self._column.schema.np_dtype.itemsize
+        portion: list[FlatKey] = []
+        size = 0
+        for sub in list(self):
+            nbytes = math.prod(column.shape_of((self._sample, sub))) * itemsize
+            if portion and size + nbytes > _AT_ONCE:
+                yield portion
+                portion, size = [], 0
+            portion.append(sub)
+            size += nbytes
+        if portion:
+            yield portion
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._sample!r} of column {self._column.name!r}: {', '.join(map(repr, self))}>"
+
+
+class _SubValues(ValuesView[Any]):
+    _mapping: NestedSample
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping._pairs())
+
+    def __contains__(self, value: object) -> bool:
+        return any(equal_samples(value, each) for each in self)
+
+
+class _SubItems(ItemsView[FlatKey, Any]):
+    _mapping: NestedSample
+
+    def __iter__(self) -> Iterator[tuple[FlatKey, Any]]:
+        return self._mapping._pairs()
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        sub, value = item
+        return sub in self._mapping and equal_samples(value, self._mapping[sub])
 
 
 class WritableNestedSample(NestedSample, MutableMapping[FlatKey, Any]):
@@ -210,7 +270,7 @@ class WritableNestedColumn(NestedColumn, WritableColumn):
                 if default:
                     return default[0]
                 raise SampleNotFoundError(f"column {self.name!r} has no sample {key!r}")
-            sample = dict(self[key])
+            sample = dict(self[key].items())
             del self[key]
             return sample
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import hangarlake as hl
 from hangarlake.storage import MemoryStore
+from hangarlake.testing import CountingStore
 
 KEYS = st.one_of(st.integers(-3, 3), st.sampled_from(["a", "ab", "b", "0"]))
 
@@ -56,6 +57,9 @@ def test_removing_a_sample_removes_its_sub_samples_and_no_others(tmp_path: Path)
         assert list(texts) == [5, "ab"]
         del texts["ab", 1]
         assert "ab" not in texts
+        assert ("k", "v") in texts[5].items()
+        assert ("k", "w") not in texts[5].items()
+        assert "v" in texts[5].values()
         assert texts.pop(5) == {"k": "v"}
         assert len(texts) == 0
         with pytest.raises(hl.SampleNotFoundError):
@@ -128,3 +132,26 @@ def test_nested_columns_behave_as_a_dict_of_dicts(
     read = repo.checkout()["texts"]
     assert {sample: dict(subs) for sample, subs in read.items()} == model
     assert len(read) == len(model)
+
+
+@pytest.mark.parametrize("portion", [None, 200_000])
+def test_all_sub_samples_of_a_sample_are_read_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int | None
+) -> None:
+    if portion is not None:
+        monkeypatch.setattr("hangarlake.columns.nested._AT_ONCE", portion)
+    store = MemoryStore()
+    frames = np.random.default_rng(0).integers(0, 256, (12, 300, 300), np.uint8)
+    repo = hl.Repository.create(store, author="A <a@example.org>", cache_dir=tmp_path / "c")
+    with repo.checkout(write=True) as w:
+        column = w.add_ndarray_column("frames", (300, 300), "u1", nested=True)
+        column["clip"] = dict(enumerate(frames))
+        w.commit("a clip")
+    counted = CountingStore(store, latency=0.05)
+    clip = hl.Repository.open(counted, cache_dir=tmp_path / "d").checkout()["frames"]["clip"]
+    assert len(clip) == 12  # the tree has been read
+    counted.reset()
+    for i, (sub, frame) in enumerate(clip.items()):
+        assert sub == i
+        np.testing.assert_array_equal(frame, frames[i])
+    assert counted.round_trips() == (1 if portion is None else 6)
