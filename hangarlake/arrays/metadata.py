@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import struct
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from hangarlake.errors import SchemaError, UnsupportedFormatError
 from hangarlake.records.canonical import canonical_json
@@ -17,6 +21,7 @@ __all__ = [
     "group_metadata",
     "metadata_bytes",
     "parse_metadata",
+    "readable_attributes",
     "restored",
     "storable",
 ]
@@ -139,3 +144,28 @@ def checked_attributes(what: str, attributes: Mapping[str, Any] | None) -> dict[
     except ValueError as error:
         raise SchemaError(f"{what}: the attributes {error}") from error
     return kept
+
+
+def readable_attributes(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the attributes of an array for people to look at: a ``_FillValue`` as the number that xarray keeps in base64.
+
+    xarray writes that of floats as the base64 of a little-endian double, that of complex numbers as two of these, and that of
+    bytes as theirs. What is no such text stays as it is.
+    """
+    shown = dict(attributes)
+    try:
+        if dtype.kind == "f":
+            shown["_FillValue"] = _double(shown["_FillValue"])
+        elif dtype.kind == "c":
+            real, imaginary = shown["_FillValue"]
+            shown["_FillValue"] = complex(_double(real), _double(imaginary))
+        elif dtype.kind == "S":
+            shown["_FillValue"] = base64.b64decode(shown["_FillValue"], validate=True)
+    except (KeyError, ValueError, TypeError, struct.error):
+        pass
+    return shown
+
+
+def _double(text: str) -> float:
+    value: float = struct.unpack("<d", base64.b64decode(text, validate=True))[0]
+    return value

@@ -74,11 +74,44 @@ def check_path(name: str) -> str:
     return name
 
 
+# Members of checkouts that columns, arrays and stores use, and nobody needs to be offered.
+_INTERNAL = frozenset(
+    {
+        *(
+            "absent",
+            "add_loose_keys",
+            "array_node",
+            "array_stage",
+            "array_state",
+            "array_tree",
+            "catalog",
+            "catalog_nodes",
+        ),
+        *(
+            "chunks",
+            "column_node",
+            "drop_node",
+            "guard",
+            "hierarchy",
+            "hot",
+            "lacks",
+            "loose_keys",
+            "node_table",
+            "nodes",
+        ),
+        *("note_append", "pending", "place", "put_node", "same_view", "token_of", "view"),
+    }
+)
+
+
 class ArrayViews:
     """The part of a checkout that has to do with arrays."""
 
     is_writable = False
     guard: AbstractContextManager[Any] = contextlib.nullcontext()
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _INTERNAL]
 
     def _catalog_nodes(self) -> Mapping[str, Any]:
         raise TypeError("a checkout has a catalog")  # both kinds of checkout define it

@@ -316,3 +316,16 @@ def test_what_cannot_be_made_replaces_nothing(w: WriteCheckout) -> None:
         assert w["g/x"][...].tolist() == [7, 7]
         assert w["y"][...].tolist() == [8, 8]
         assert w["g/names", "k"] == "v"
+
+
+def test_checkouts_offer_what_a_person_uses(repo: Repository, w: WriteCheckout) -> None:
+    for view, used in (
+        (repo.checkout(), {"columns", "commit", "diff"}),
+        (w, {"columns", "commit", "fork", "create_array"}),
+    ):
+        offered = {name for name in dir(view) if not name.startswith("_")}
+        assert used | {"arrays", "attrs", "store", "close", "branch"} <= offered
+        about = {name: getattr(type(view), name).__doc__ or "" for name in offered}
+        assert [name for name, text in about.items() if "(internal)" in text] == []
+        assert not offered & {"guard", "hot", "nodes", "chunks", "place"}
+        assert all(hasattr(view, name) for name in offered)

@@ -134,3 +134,22 @@ def test_blocks_that_meet_within_a_chunk_are_refused(w: WriteCheckout) -> None:
     ds = weather(24).chunk({"time": 5})
     with pytest.raises(ValueError, match="chunk"):
         to_hangarlake(ds, w, encoding={"t2m": {"chunks": (6, 12, 24)}})
+
+
+def test_fill_values_of_xarray_are_readable(w: WriteCheckout) -> None:
+    from hangarlake.arrays.metadata import readable_attributes
+
+    values = {"f4": np.array([1, np.nan], "f4"), "f8": np.array([1.5, 2]), "i4": np.array([1, 2], "i4")}
+    fills: dict[str, Any] = {"f4": np.nan, "f8": -999.5, "i4": -9}
+    ds = xr.Dataset({name: (("n",), each, {"units": "m"}) for name, each in values.items()})
+    ds.to_zarr(w.store, mode="w", consolidated=False, encoding={n: {"_FillValue": fill} for n, fill in fills.items()})
+    for name, fill in fills.items():
+        array = w.arrays[name]
+        shown = readable_attributes(array.attrs, array.dtype)
+        assert repr(shown.pop("_FillValue")) == repr(fill)
+        assert shown == {"units": "m"}
+    zero, two = "AAAAAAAAAAA=", "AAAAAAAAAEA="
+    assert readable_attributes({"_FillValue": [two, zero]}, np.dtype("c8")) == {"_FillValue": 2 + 0j}
+    assert readable_attributes({"_FillValue": "YWI="}, np.dtype("S2")) == {"_FillValue": b"ab"}
+    for attributes in ({"_FillValue": 3}, {"_FillValue": "no double"}, {"_FillValue": "YWI="}, {"a": zero}, {}):
+        assert readable_attributes(attributes, np.dtype("f4")) == attributes
