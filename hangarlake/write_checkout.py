@@ -306,6 +306,8 @@ class WriteCheckout(WorkingSet):
         Raises
         ------
         NothingToCommitError
+            If nothing is staged; or nothing is left of it, because others have committed the very same meanwhile. (Two writers who
+            make one change do not conflict: the branch has it once, by whoever was first.)
         CommitConflictError
             With the list of what both touched. What is staged stays as it is.
         StorageError
@@ -330,30 +332,20 @@ class WriteCheckout(WorkingSet):
         author: Author,
         *,
         rebase: bool,
-        operation: str = "commit",
-        allow_empty: bool = True,
+        allow_empty: bool,
     ) -> Commit:
         if self._head.commit != self._base.commit.id:
             # Resumed changes are relative to the commit at which they were begun.
-            working = self._replay(self._head, working, rebase=rebase)
-            if self._is_base(working) and not allow_empty:
-                raise NothingToCommitError(f"what was staged on {self._branch!r} has been committed already")
+            working = self._replay(self._head, working, rebase=rebase, allow_empty=allow_empty)
         for attempt in range(ATTEMPTS):
             began = time.monotonic()
-            draft = Draft(
-                [self._base.commit],
-                working,
-                [dict(self._renames)],
-                message,
-                author,
-                operation,
-            )
+            draft = Draft([self._base.commit], working, [dict(self._renames)], message, author)
             try:
                 published = publish(self._session, self._branch, self._head, draft, self._staged, self._uploader)
             except RefMovedError as moved:
                 give_way(attempt, time.monotonic() - began)
                 head = self._session.refs.head(self._branch) or moved.movement
-                working = self._replay(head, working, rebase=rebase)
+                working = self._replay(head, working, rebase=rebase, allow_empty=allow_empty)
             else:
                 self._settle(published)
                 return published.snapshot.commit
@@ -361,8 +353,8 @@ class WriteCheckout(WorkingSet):
             f"branch {self._branch!r} was moved by others {ATTEMPTS} times in a row; what is staged is kept: commit again"
         )
 
-    def _replay(self, head: Movement, working: Catalog, *, rebase: bool) -> Catalog:
-        """Put the staged changes on top of a new head of the branch."""
+    def _replay(self, head: Movement, working: Catalog, *, rebase: bool, allow_empty: bool) -> Catalog:
+        """Put the staged changes on top of a new head of the branch; unless `allow_empty`, some of them must be new to it."""
         if head.commit is None:
             raise CommitConflictError(
                 f"branch {self._branch!r} was deleted by {head.author}; create it again, what is staged is kept"
@@ -392,7 +384,13 @@ class WriteCheckout(WorkingSet):
                 conflicts,
             )
         self._take_merged(onto, head, result)
-        return self._working()
+        replayed = self._working()
+        if self._is_base(replayed) and not allow_empty:
+            raise NothingToCommitError(
+                f"what was staged on {self._branch!r} has been committed to it already, as {head.commit[:12]} shows; "
+                "nothing is left to commit"
+            )
+        return replayed
 
     def merge(
         self,

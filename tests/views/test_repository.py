@@ -382,6 +382,31 @@ def test_a_checkout_stays_where_it_was_opened(repo: Repository) -> None:
     assert commit.to_dict()["message"] == "4"
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_change_that_somebody_else_has_committed_meanwhile_is_nothing_to_commit(
+    repo: Repository, local_store: LocalStore, tmp_path: Path, resumed: bool
+) -> None:
+    def change(writer: Any, *more: int) -> None:
+        writer["doc"].update({"number": 4, **{f"more {each}": each for each in more}})
+
+    slow = repo.checkout(write=True)
+    change(slow)
+    with reopen(local_store, tmp_path / "other").checkout(write=True) as fast:
+        change(fast, 1)
+        commit = fast.commit("first")
+    if resumed:
+        slow.close()
+        slow = repo.checkout(write=True)
+    with slow:
+        with pytest.raises(NothingToCommitError, match=f"committed to it already, as {commit.id[:12]} shows"):
+            slow.commit("second")
+        assert not slow.status()
+        assert slow.commit_base == repo.resolve() == commit
+        change(slow, 2)
+        assert slow.commit("third").parents == (commit.id,)
+    assert sorted(repo.checkout()["doc"]) == ["more 1", "more 2", "number"]
+
+
 def test_nothing_to_commit_is_an_error_unless_asked_for(repo: Repository) -> None:
     with repo.checkout(write=True) as w:
         with pytest.raises(NothingToCommitError):
