@@ -280,6 +280,10 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
         self._renames = {}
         self._restage()
         self._staged.clear()
+        if self._uploader.settle():
+            # What these remember of earlier commits refers to chunks by the places that were forgotten.
+            self._stages = {}
+            self._hot = HotNodes(self._staged)
         if self._staging is None:
             return
         try:

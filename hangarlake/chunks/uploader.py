@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import Future
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from hangarlake.chunks.packs import SOLO_BYTES, ChunkRef, Pack, PackBuilder
@@ -20,6 +21,8 @@ __all__ = ["ChunkUploader", "PendingChunk"]
 
 # Packs and large chunks that may be on their way at once: bounds the memory of a writer.
 _IN_FLIGHT_BYTES = 40 << 20
+# Places of committed chunks that are remembered, so that equal ones need not be uploaded again: some 300 bytes each.
+_KEPT_PLACES = 1 << 17
 
 
 class PendingChunk(NamedTuple):
@@ -49,6 +52,7 @@ class ChunkUploader:
         self._lock = threading.RLock()
         # Where chunks lie: digest → reference. Chunks appear here as soon as their pack is sealed.
         self.places: dict[bytes, ChunkRef] = {}
+        self._committed = 0
         self.bytes_added = 0
 
     def add(self, digest: bytes, data: bytes, items: int, encoding: Encoding, *, solo_bytes: int = SOLO_BYTES) -> None:
@@ -156,6 +160,24 @@ class ChunkUploader:
             for _ in range(len(self._flying)):
                 self._land()
 
+    def settle(self) -> bool:
+        """Take note that a commit names all chunks so far, which bounds the memory of a writer that goes on for long.
+
+        Returns
+        -------
+        bool
+            Whether places of earlier commits were forgotten: then nothing may look for pending chunks of these any more.
+        """
+        with self._lock:
+            surplus = 0
+            if len(self.places) > _KEPT_PLACES:
+                surplus = min(self._committed, len(self.places) - _KEPT_PLACES // 2)  # by halves, so that it is rare
+                self.places = dict(
+                    islice(self.places.items(), surplus, None)
+                )  # another dict: who looks has the old one
+            self._committed = len(self.places)
+            return surplus > 0
+
     def forget(self) -> None:
         """Drop what is pending, after a reset. Uploads under way end by themselves; what they leave is garbage."""
         with self._lock:
@@ -165,3 +187,4 @@ class ChunkUploader:
             self._flying.clear()
             self._flying_bytes = 0
             self.places = {}
+            self._committed = 0

@@ -111,3 +111,19 @@ def test_another_session_adopts_what_was_placed_and_what_was_not():
     second.flush()
     check_stored(store, second, [b"sealed", b"kept"])
     assert len(list(store.list("packs/"))) == 2
+
+
+def test_places_of_earlier_commits_are_forgotten_when_there_are_many(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uploader_module, "_KEPT_PLACES", 8)
+    store = MemoryStore()
+    uploader = ChunkUploader(store)
+    commits = [[b"%d of %d" % (i, commit) for i in range(n)] for commit, n in enumerate((5, 3, 1, 20, 1, 2))]
+    forgot = []
+    for chunks in commits:
+        for chunk in chunks:
+            add(uploader, chunk)
+        uploader.flush()
+        forgot.append(uploader.settle())
+        check_stored(store, uploader, chunks)  # those of the last commit stay
+    assert forgot == [False, False, True, True, True, False]
+    assert len(uploader.places) <= 8

@@ -114,3 +114,28 @@ def test_an_interruption_while_chunks_are_encoded_loses_no_sample(
     assert {key: value.tolist() for key, value in stored.items()} == {
         key: numbered(100)[key].tolist() for key in [*range(5), *range(50, 55)]
     }
+
+
+def test_a_writer_of_many_commits_forgets_where_their_chunks_lie(w: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hangarlake.chunks.uploader._KEPT_PLACES", 8)
+    values = np.random.default_rng(0).integers(0, 1 << 60, (2020, 512))
+    column = w.add_ndarray_column("x", (512,), "i8")
+    array = w.create_array("a", shape=(20, 512), dtype="i8", chunks=(1, 512))
+    column.extend(range(2000), values[:2000])
+    array[0] = values[0]
+    w.status()  # folds
+    assert column[5].tolist() == values[5].tolist()  # keeps a leaf whose chunks are not in the bucket yet
+    w.commit("many")
+    for i in range(1, 20):
+        column[f"far away {i}"] = values[2000 + i]
+        array[i] = values[i]
+        w.commit(f"number {i}")
+        assert len(w.pending.places) <= 8
+    assert column[5].tolist() == values[5].tolist()
+    column["far away again"] = values[7]  # a value that is known from the first commit
+    column[6] = values[8]
+    w.commit("again")
+    for view in (w, w.repository.checkout()):
+        assert view["x", "far away again"].tolist() == values[7].tolist()
+        assert np.array_equal(view["x"].batch([5, 6, 1999]), values[[5, 8, 1999]])
+        assert np.array_equal(view["a"][...], values[:20])
