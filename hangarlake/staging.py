@@ -201,6 +201,9 @@ class Staging(_StagingFile):
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
+            if not self._lock.is_locked:
+                # Somebody goes on with what was begun before: the file may be another writer's by now.
+                raise ValueError(f"the write checkout of {self._what} is closed; open another one")
             try:
                 db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             except sqlite3.Error as error:

@@ -139,3 +139,17 @@ def test_a_writer_of_many_commits_forgets_where_their_chunks_lie(w: Any, monkeyp
         assert view["x", "far away again"].tolist() == values[7].tolist()
         assert np.array_equal(view["x"].batch([5, 6, 1999]), values[[5, 8, 1999]])
         assert np.array_equal(view["a"][...], values[:20])
+
+
+def test_going_on_after_a_close_does_not_open_the_staging_file_again(w: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working_set, "_SPILL_BYTES", 1)
+    column = w.add_ndarray_column("x", (), "i8")
+    column.extend(range(20_000), np.arange(20_000))
+    begun = iter(column)
+    next(begun)
+    w.close()
+    for each in (begun, iter(column), iter(column.values())):
+        with pytest.raises(ValueError, match="is closed; open another"):
+            list(each)
+    with w.repository.checkout(write=True) as again:  # the lock is free, and what was staged is there
+        assert len(again["x"]) == 20_000
