@@ -94,10 +94,6 @@ class NodeDiff:
         return self.new.root if self.new else None
 
     @property
-    def renamed(self) -> bool:
-        return self.state == "renamed"
-
-    @property
     def data_changed(self) -> bool:
         """Whether some key was added, removed or changed."""
         return not same_root(self.old_root, self.new_root)

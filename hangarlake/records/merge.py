@@ -18,9 +18,9 @@ from hangarlake.records.keys import decode_grid
 from hangarlake.records.renames import Thread, threads
 from hangarlake.records.tree import NodeSink, NodeSource
 from hangarlake.records.tree_diff import same_root
-from hangarlake.records.tree_merge import Labels, TreeMerge, TreePlan, carry_out, merge_trees, plan_merge
+from hangarlake.records.tree_merge import Labels, TreePlan, carry_out, plan_merge
 
-__all__ = ["ArrayMerger", "MergeResult", "TreeMerge", "common_axis", "merge_catalogs", "merge_trees"]
+__all__ = ["ArrayMerger", "MergeResult", "common_axis", "merge_catalogs"]
 
 ArrayMerger: TypeAlias = Callable[
     [str, ArrayNode, ArrayNode, ArrayNode], ArrayNode | list[RawConflict] | tuple[ArrayNode, ArrayNode] | None

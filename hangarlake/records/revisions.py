@@ -29,6 +29,7 @@ _SHORT = re.compile(r"[0-9a-f]{1,3}")
 _SHOWN = 8  # candidates that a message lists
 _MOST_STEPS = 10**9
 _LONGEST = 2048
+_LISTINGS = "list them with repo.branches and repo.tags (`hangarlake branch`, `hangarlake tag`)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class Resolver:
         self._store = store
         self._tracking = tracking
 
-    def resolve(self, rev: str | Commit | None, default_branch: str = "main") -> str:
-        """Return the id of the commit that a revision means.
+    def locate(self, rev: str | Commit | None, default_branch: str = "main") -> Resolved:
+        """Return the commit that a revision means, with the movement or tag in which it was found.
 
         Raises
         ------
@@ -85,10 +86,6 @@ class Resolver:
         TypeError
             If `rev` is not a string, a commit or None.
         """
-        return self.locate(rev, default_branch).commit
-
-    def locate(self, rev: str | Commit | None, default_branch: str = "main") -> Resolved:
-        """Return what a revision means, with the movement or tag in which it was found; raises like :meth:`resolve`."""
         if isinstance(rev, Commit):
             return Resolved(self._graph.commit(rev.id).id)
         if rev is None:
@@ -160,7 +157,7 @@ class Resolver:
             return f"there is no branch or tag {base!r}; a commit id needs at least 4 digits"
         names = [*self._refs.names(), *self._refs.tag_names()]
         near = get_close_matches(base, names, n=3)
-        remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else "see «branch» and «tag» for what there is"
+        remedy = f"did you mean {' or '.join(map(repr, near))}?" if near else _LISTINGS
         return f"there is no branch, tag or commit {base!r}; {remedy}"
 
     # ---- @{…} --------------------------------------------------------------------------------------------------------
@@ -193,13 +190,15 @@ class Resolver:
 
     def _climb(self, start: Resolved, steps: str, rev: str) -> Resolved:
         commit = self._graph.commit(start.commit)
-        for sign, digits in _STEP.findall(steps):
+        for step in _STEP.finditer(steps):
+            sign, digits = step.groups()
             number = min(int(digits[:20]), _MOST_STEPS) if digits else 1
             if sign == "~":
                 ancestor = self._graph.first_parent(commit.id, number)
                 if ancestor is None:
+                    before = rev[: len(rev) - len(steps) + step.start()] or "HEAD"
                     raise RevisionNotFoundError(
-                        f"{rev!r} does not exist: history ends fewer than {number} commits before"
+                        f"{rev!r} does not exist: {before!r} has fewer than {number:,} first-parent ancestors"
                     )
                 commit = ancestor
             elif number:

@@ -8,62 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hangarlake.records.catalog import CatalogNode
-from hangarlake.records.conflicts import Arbiter, ConflictKind, Decide, RawConflict, RawSide, Resolution
+from hangarlake.records.conflicts import Arbiter, ConflictKind, RawConflict, RawSide, Resolution
 from hangarlake.records.entries import Digests, Entries
 from hangarlake.records.keys import KeyArray, decode_grid, decode_keys
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import Found, NodeSink, NodeSource, apply_edits, find
 from hangarlake.records.tree_diff import Edits, digests_differ, edits_between, pick, same_root
 
-__all__ = ["Labels", "TreeMerge", "TreePlan", "carry_out", "merge_trees", "plan_merge"]
-
-
-class TreeMerge(NamedTuple):
-    """A merged tree, the conflicts that nobody resolved (ours stands there), and the values to be set in it."""
-
-    root: NodeRef | None
-    conflicts: list[RawConflict]
-    assignments: list[tuple[str, Any, Any]]
-
-
-def merge_trees(
-    base: NodeRef | None,
-    ours: NodeRef | None,
-    theirs: NodeRef | None,
-    source: NodeSource,
-    sink: NodeSink,
-    decide: Decide | None = None,
-    *,
-    name: str = "",
-    ndim: int | None = None,
-) -> TreeMerge:
-    """Merge two trees by key.
-
-    Parameters
-    ----------
-    base, ours, theirs : NodeRef or None
-    source, sink : NodeSource, NodeSink
-    decide : callable, optional
-        Asked once for each conflict.
-    name : str
-        What conflicts call the node.
-    ndim : int, optional
-        Of a Zarr array: keys are grid coordinates, and conflicts are of kind "chunk".
-
-    Notes
-    -----
-    The changes of the side that changed less are applied to the tree of the other, so cost follows the smaller of the two.
-    """
-    arbiter = Arbiter(decide)
-    plan = plan_merge(base, ours, theirs, source)
-    root = carry_out(plan, Labels(name, ndim), arbiter, source, sink)
-    return TreeMerge(root, arbiter.unresolved, arbiter.assignments)
+__all__ = ["Labels", "TreePlan", "carry_out", "plan_merge"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,14 +258,13 @@ def test_a_node_that_is_renamed_and_modified_keeps_both_facts() -> None:
     new = Catalog({"b": column(nodes, {1: 2}, unit="km", note=None), "same": column(nodes, {5: 5})})
     (found,) = diff_catalogs(old, new, {"a": "b"}).nodes
     assert (found.name, found.old_name, found.state) == ("b", "a", "renamed")
-    assert found.renamed
     assert found.modified
     assert found.data_changed
     assert found.attrs == {"unit": ("m", "km"), "note": (MISSING, None)}
     assert found.old_root == old.nodes["a"].root
     assert found.new_root == new.nodes["b"].root
     (plain,) = diff_catalogs(old, Catalog({"b": old.nodes["a"], "same": old.nodes["same"]}), {"a": "b"}).nodes
-    assert plain.renamed
+    assert plain.state == "renamed"
     assert not plain.modified
     assert [(d.name, d.state) for d in diff_catalogs(old, new, {}).nodes] == [("a", "removed"), ("b", "added")]
 

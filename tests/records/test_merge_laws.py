@@ -17,10 +17,10 @@ from hangarlake.records.conflicts import RawConflict, Resolution
 from hangarlake.records.diff import diff_catalogs
 from hangarlake.records.entries import Entries
 from hangarlake.records.keys import encode_keys
-from hangarlake.records.merge import MergeResult, merge_catalogs, merge_trees
+from hangarlake.records.merge import MergeResult, merge_catalogs
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import apply_edits, build, iter_leaves
-from tests.records.trees import DictNodes, digest_of, entries_of
+from tests.records.trees import DictNodes, digest_of, entries_of, merge_trees
 
 Model = dict[Any, Any]
 NO_KEYS = np.empty(0, "S1")

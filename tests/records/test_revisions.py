@@ -51,7 +51,7 @@ class Repository:
         )
 
     def number(self, rev, default="main"):
-        return self.ids.index(self.resolver.resolve(rev, default))
+        return self.ids.index(self.resolver.locate(rev, default).commit)
 
 
 REPOSITORY = Repository()
@@ -117,9 +117,11 @@ def test_ids_and_unambiguous_prefixes_and_commits_are_revisions():
 @pytest.mark.parametrize(
     ("rev", "told"),
     [
-        ("absent", "no branch, tag or commit 'absent'"),
+        ("absent", "no branch, tag or commit 'absent'; list them with repo.branches and repo.tags"),
         ("mian", "did you mean 'main'"),
-        ("main~9", "fewer than 9"),
+        ("main~9", "'main' has fewer than 9 first-parent ancestors"),
+        ("main~1~9", "'main~1' has fewer than 9"),
+        ("~9", "'HEAD' has fewer than 9"),
         ("main~99999999999999999999999", "fewer than"),
         ("main^2", "has no parent 2"),
         ("main@{4}", "has moved 4 times only"),
@@ -144,7 +146,7 @@ def test_ids_and_unambiguous_prefixes_and_commits_are_revisions():
 )
 def test_what_is_not_there_is_told_with_what_to_do(rev, told):
     with pytest.raises(RevisionNotFoundError) as caught:
-        REPOSITORY.resolver.resolve(rev, "main")
+        REPOSITORY.resolver.locate(rev, "main")
     assert told in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -152,14 +154,14 @@ def test_what_is_not_there_is_told_with_what_to_do(rev, told):
 @pytest.mark.parametrize("rev", [7, 1.5, True, b"main", ["main"], {}])
 def test_what_cannot_be_a_revision_is_a_type_error(rev):
     with pytest.raises(TypeError, match="a revision is a string"):
-        REPOSITORY.resolver.resolve(rev, "main")
+        REPOSITORY.resolver.locate(rev, "main")
 
 
 @settings(deadline=None)
 @given(st.text(max_size=12) | st.text(st.sampled_from("main~^@{}0129-:. "), max_size=12))
 def test_any_text_is_a_commit_or_not_found(rev):
     with suppress(RevisionNotFoundError):
-        assert REPOSITORY.resolver.resolve(rev, "main") in REPOSITORY.ids
+        assert REPOSITORY.resolver.locate(rev, "main").commit in REPOSITORY.ids
 
 
 def test_a_prefix_of_several_commits_is_ambiguous_and_lists_them():
@@ -169,7 +171,7 @@ def test_a_prefix_of_several_commits_is_ambiguous_and_lists_them():
     for tail in "0123456789":
         store.put(commit_key(wanted + tail * 60), b"{}")
     with pytest.raises(AmbiguousRevisionError) as caught:
-        repository.resolver.resolve(wanted, "main")
+        repository.resolver.locate(wanted, "main")
     assert "10 commit ids" in str(caught.value)
     assert wanted + "0" * 12 in str(caught.value)
     assert "… and 2 more" in str(caught.value)
@@ -184,12 +186,12 @@ def test_a_prefix_is_checked_to_be_one_whatever_the_store_lists():
     for info in list(REPOSITORY.history.store.list("")):
         sloppy.put(info.key, REPOSITORY.history.store.get(info.key))
     resolver = Resolver(Refs(sloppy), Graph(sloppy), sloppy)
-    assert resolver.resolve(REPOSITORY.ids[0][:8], "main") == REPOSITORY.ids[0]
+    assert resolver.locate(REPOSITORY.ids[0][:8], "main").commit == REPOSITORY.ids[0]
     absent = next(
         f"{number:08x}" for number in range(100) if not any(x.startswith(f"{number:08x}") for x in REPOSITORY.ids)
     )
     with pytest.raises(RevisionNotFoundError):
-        resolver.resolve(absent, "main")
+        resolver.locate(absent, "main")
 
 
 def test_a_branch_comes_before_a_tag_and_a_tag_before_a_prefix():
@@ -206,9 +208,9 @@ def test_a_deleted_branch_is_not_found_and_its_past_is():
     repository = Repository()
     repository.move("dev", repository.refs.head("dev"), None, 5)
     with pytest.raises(RevisionNotFoundError, match="was deleted"):
-        repository.resolver.resolve("dev", "main")
+        repository.resolver.locate("dev", "main")
     with pytest.raises(RevisionNotFoundError, match="was deleted then"):
-        repository.resolver.resolve("dev@{2026-11-02}", "main")
+        repository.resolver.locate("dev@{2026-11-02}", "main")
     assert repository.number("dev@{1}") == 2
     assert repository.number("dev@{2026-11-01T13:00}") == 2
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from blake3 import blake3
 
+from hangarlake.records.conflicts import Arbiter, Decide, RawConflict
 from hangarlake.records.entries import SOLO, ChunkTable, Entries
 from hangarlake.records.keys import as_key_array, encode_key
 from hangarlake.records.node import Node, NodeRef
+from hangarlake.records.tree import NodeSink, NodeSource
+from hangarlake.records.tree_merge import Labels, carry_out, plan_merge
 
 
 class DictNodes:
@@ -62,3 +66,24 @@ def relocated(entries: Entries, pack: bytes) -> Entries:
     """The same entries, their chunks in one pack."""
     table = entries.table
     return replace(entries, table=replace(table, packs=np.zeros(len(table), np.int32), pack_ids=(pack,)))
+
+
+class TreeMerge(NamedTuple):
+    """A merged tree, and the conflicts that nobody resolved (ours stands there)."""
+
+    root: NodeRef | None
+    conflicts: list[RawConflict]
+
+
+def merge_trees(
+    base: NodeRef | None,
+    ours: NodeRef | None,
+    theirs: NodeRef | None,
+    source: NodeSource,
+    sink: NodeSink,
+    decide: Decide | None = None,
+) -> TreeMerge:
+    """Merge two trees by key, as a merge of catalogs does with each pair of them."""
+    arbiter = Arbiter(decide)
+    root = carry_out(plan_merge(base, ours, theirs, source), Labels(""), arbiter, source, sink)
+    return TreeMerge(root, arbiter.unresolved)
