@@ -32,22 +32,26 @@ _WINDOW = 64
 # ---- logs of one node ---------------------------------------------------------------------------------------------------
 
 
-def log_of_node(session: Session, tip: str, node: str, key: Any = None) -> Iterator[Commit]:
+def log_of_node(
+    session: Session, tip: str, node: str, key: Any = None, *, exclude: Sequence[str] = ()
+) -> Iterator[Commit]:
     """Yield the commits that changed a column, array or group (or one key of it), children before parents.
 
     A commit changed it if it holds something else than each of its parents; a merge that takes over what one of its parents
-    has is not among them. Renames are followed backwards. No commit is left out: the walk goes down every parent.
+    has is not among them. Renames are followed backwards. No commit is left out: the walk goes down every parent, as far as it
+    does not come to what can be reached from the commits `exclude`.
 
     Raises
     ------
     NodeNotFoundError
-        At the end, if no commit ever held it.
+        At the end, if no commit that was walked ever held it.
     """
     follower = _Follower(session, key)
     names: dict[str, set[str]] = {tip: {node}}
-    seen = False
-    walk = session.graph.walk([tip])
+    seen, count = False, 0
+    walk = session.graph.walk([tip], exclude=exclude)
     while window := list(islice(walk, _WINDOW)):
+        count += len(window)
         follower.read(window)
         for commit in window:
             changed = False
@@ -60,8 +64,9 @@ def log_of_node(session: Session, tip: str, node: str, key: Any = None) -> Itera
                 changed = changed or follower.changed(commit, name, below)
             if changed:
                 yield commit
-    if not seen:
-        raise NodeNotFoundError(f"no commit up to {tip[:12]} ever held a column, array or group {node!r}")
+    if count and not seen:
+        which = f"none of {count:,} commits up to {tip[:12]}" if exclude else f"no commit up to {tip[:12]} ever"
+        raise NodeNotFoundError(f"{which} held a column, array or group {node!r}")
 
 
 def _name_in_parent(renames: dict[str, str], name: str) -> str | None:

@@ -12,6 +12,7 @@ from hangarlake.errors import RevisionNotFoundError
 from hangarlake.history import cherry_pick, log_of_node, revert
 from hangarlake.merging import Granularity, Resolve, merge_into
 from hangarlake.records.models import Commit, RefEntry
+from hangarlake.records.revisions import split_range
 from hangarlake.session import Session
 
 __all__ = ["HistoryMethods"]
@@ -42,6 +43,7 @@ class HistoryMethods:
         Parameters
         ----------
         rev : revision, optional
+            Where to begin; or ``"A..B"`` for the commits that can be reached from B and not from A.
         limit : int, optional
             How many at most.
         node : str, optional
@@ -55,14 +57,18 @@ class HistoryMethods:
         ------
         RevisionNotFoundError
         NodeNotFoundError
-            At the end, if no commit ever held `node`.
+            At the end, if no commit of the history that was looked through holds `node`.
         """
         if key is not None and node is None:
             raise ValueError("the log of a key needs the column or array it is in: log(node=…, key=…)")
-        tip = self._session.locate(rev).commit
+        start, without = split_range(rev)
+        tip = self._session.locate(start).commit
+        exclude = [] if without is None else [self._session.locate(without).commit]
         if node is None:
-            return self._session.graph.log(tip, limit)
-        return islice(log_of_node(self._session, tip, node, key), limit if limit is None else max(limit, 0))
+            commits = self._session.graph.walk([tip], exclude=exclude)
+        else:
+            commits = log_of_node(self._session, tip, node, key, exclude=exclude)
+        return islice(commits, limit if limit is None else max(limit, 0))
 
     def reflog(self, branch: str) -> Iterator[RefEntry]:
         """Yield where a branch has stood, newest first, deletions included.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hangarlake.records.refs import Refs
     from hangarlake.storage.base import ObjectStore
 
-__all__ = ["Resolved", "Resolver"]
+__all__ = ["Resolved", "Resolver", "split_range"]
 
 _REVISION = re.compile(r"(?P<base>.*?)(?:@\{(?P<at>[^{}]*)\})?(?P<steps>(?:[~^][0-9]*)*)", re.DOTALL)
 _STEP = re.compile(r"([~^])([0-9]*)")
@@ -30,6 +30,24 @@ _SHOWN = 8  # candidates that a message lists
 _MOST_STEPS = 10**9
 _LONGEST = 2048
 _LISTINGS = "list them with repo.branches and repo.tags (`hangarlake branch`, `hangarlake tag`)"
+
+
+def split_range(rev: str | Commit | None) -> tuple[str | Commit | None, str | None]:
+    """Return where a log begins, and the revision whose history it leaves out: of ``A..B`` B and A, of anything else itself and None.
+
+    Either side of ``..`` may be left out; it is the default branch then.
+
+    Raises
+    ------
+    RevisionNotFoundError
+        If it is written ``A...B``.
+    """
+    if not isinstance(rev, str) or ".." not in rev:
+        return rev, None
+    without, _, tip = rev.partition("..")
+    if tip.startswith("."):
+        raise RevisionNotFoundError(f"{rev[:80]!r}: a log takes A..B (two dots), what B has and A has not")
+    return tip, without
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,27 @@ def test_the_log_of_a_sample_tells_its_changes_alone(told: Repository) -> None:
         told.log(key=1)
 
 
+def test_a_range_is_what_one_revision_has_and_another_lacks(told: Repository) -> None:
+    told.create_branch("side", "main~5")
+    made = commit(told, "side", {"s": {1: 9}}, "on the side")
+    below = ["change other", "remove", "remove 1, add 3", "change 2", "rename"]
+    assert subjects(told, "side..main") == ["add again", *below[:4]]
+    assert subjects(told, "side..") == subjects(told, f"{made.id}..HEAD") == ["add again", *below[:4]]
+    assert subjects(told, "..side") == ["on the side"]
+    assert subjects(told, "main..main~1") == subjects(told, "main..main") == []
+    assert subjects(told, "main~3..main~1", limit=1) == ["change other"]
+    told.merge("side", message="merge", resolve="ours")
+    assert subjects(told, "main~1..main") == ["merge", "on the side"]
+    assert subjects(told, "main~2..main~1", node="z") == ["add again"]
+    assert subjects(told, "main~4..main~1", node="z") == ["add again", "remove"]
+    assert subjects(told, "main..main~1", node="never") == []
+    with pytest.raises(hl.NodeNotFoundError, match="none of 2 commits up to"):
+        subjects(told, "main~1..main", node="never")
+    for wrong in ("main...side", "nothing..main", "main..nothing", "main..side..main"):
+        with pytest.raises(hl.RevisionNotFoundError):
+            told.log(wrong)
+
+
 def test_a_column_that_never_was_is_refused(told: Repository) -> None:
     with pytest.raises(hl.NodeNotFoundError, match="ever held"):
         subjects(told, node="nothing")
