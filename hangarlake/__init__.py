@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hangarlake.staged import StagedCheckout
     from hangarlake.statistics import Stats
     from hangarlake.transfer import FetchResult, Progress, PushResult, Remote
+    from hangarlake.upkeep import Problem, VerifyReport
     from hangarlake.write_checkout import WriteCheckout
 
     #: What a function that resolves conflicts may answer, besides a value.
@@ -88,6 +89,7 @@ __all__ = [
     "NothingToCommitError",
     "ObjectNotFoundError",
     "ObjectTruncatedError",
+    "Problem",
     "Progress",
     "PushRejectedError",
     "PushResult",
@@ -105,6 +107,7 @@ __all__ = [
     "StorageError",
     "UnsafeStoreError",
     "UnsupportedFormatError",
+    "VerifyReport",
     "WritableArray",
     "WritableColumn",
     "WriteCheckout",
@@ -125,6 +128,7 @@ _HOMES = {
     "hangarlake.staged": ("StagedCheckout",),
     "hangarlake.statistics": ("Stats",),
     "hangarlake.transfer": ("FetchResult", "Progress", "PushResult", "Remote"),
+    "hangarlake.upkeep": ("Problem", "VerifyReport"),
     "hangarlake.write_checkout": ("WriteCheckout",),
 }
 

@@ -39,6 +39,7 @@ from hangarlake.storage.probe import probe_create_if_absent
 from hangarlake.storage.redact import redact_url
 from hangarlake.storage.url import StoreLike, open_store
 from hangarlake.transfer.operations import TransferOperations
+from hangarlake.upkeep.operations import UpkeepOperations
 from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["Repository"]
@@ -46,7 +47,7 @@ __all__ = ["Repository"]
 StagingKind: TypeAlias = Literal["disk", "memory"]
 
 
-class Repository(RefMethods, HistoryMethods, TransferOperations):
+class Repository(RefMethods, HistoryMethods, TransferOperations, UpkeepOperations):
     """A versioned repository of arrays under one bucket URL.
 
     Open one with :meth:`open` or make one with :meth:`create`. Thread-safe. It pickles to its URL and
