@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -104,8 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
     try:
-        with warnings.catch_warnings():
-            # Those of libraries are for who writes programs; asking Python for them (-W, PYTHONWARNINGS) still shows them.
+        with warnings.catch_warnings(), _silent("hangarlake.staged"):
+            # That one command goes on from what another has staged is no surprise, and needs no word of the log.
+            # Warnings of libraries are for who writes programs; asking Python for them (-W, PYTHONWARNINGS) still shows them.
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
             result = get_command(app).main(args=args, prog_name=_PROGRAM, standalone_mode=False, obj=invocation)
@@ -113,6 +116,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return _leave_pipe() if _is_closed_pipe(error) else _report(error, invocation)
     return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    log, nothing = logging.getLogger(logger), logging.Filter("nobody")
+    log.addFilter(nothing)
+    try:
+        yield
+    finally:
+        log.removeFilter(nothing)
 
 
 def _prepare_streams() -> None:

@@ -64,6 +64,8 @@ def commit(
     as_json: Json = False,
 ) -> None:
     """Make a commit of what is staged. Exit status 1 if nothing is, or if the branch moved and changed the same samples."""
+    if not message.strip():
+        raise UsageFailure("the message is blank; say with -m what changed, and why")
     repo = invocation_of(ctx).open(author=author)
     name = branch or repo.default_branch
     with repo.checkout(name, write=True) as writer:
@@ -77,7 +79,10 @@ def commit(
 def log(
     ctx: typer.Context,
     rev: Annotated[
-        str | None, typer.Argument(help="Where to begin; the default branch if left out.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Where to begin; the default branch if left out. A..B is what B has and A has not.", show_default=False
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="At most so many commits.", show_default=False)
@@ -229,7 +234,9 @@ def _print_commit(commit: Commit) -> None:
 
 
 def _key_of(repo: Repository, rev: str | None, name: str, text: str) -> Any:
-    with repo.checkout(rev) as view:
+    from hangarlake.records.revisions import split_range
+
+    with repo.checkout(split_range(rev)[0]) as view:
         if name in view.columns:
             return find_key(view.columns[name], text)
     parts = text.split(",")
