@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hangarlake.errors import SchemaError
 from hangarlake.records.canonical import canonical_json
 
-if TYPE_CHECKING:
-    from hangarlake.working_set import WorkingSet
-
-__all__ = ["NodeAttributes", "StagedAttributes", "exact_json"]
+__all__ = ["StagedAttributes", "exact_json"]
 
 
 def exact_json(value: Any, what: str) -> Any:
@@ -34,39 +31,7 @@ def exact_json(value: Any, what: str) -> Any:
 
 
 class StagedAttributes(MutableMapping[str, Any]):
-    """Attributes that are staged as they are set."""
-
-    def __init__(self, checkout: WorkingSet) -> None:
-        self._checkout = checkout
-
-    def __getitem__(self, name: str) -> Any:
-        return json.loads(canonical_json(self._checkout._attrs[name]))
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if not isinstance(name, str):
-            raise SchemaError(f"an attribute's name is a str, not {name!r}")
-        kept = exact_json(value, f"attribute {name!r}")
-        with self._checkout._lock:
-            self._checkout._check_open()
-            self._checkout._attrs[name] = kept
-
-    def __delitem__(self, name: str) -> None:
-        with self._checkout._lock:
-            self._checkout._check_open()
-            del self._checkout._attrs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._checkout._attrs))
-
-    def __len__(self) -> int:
-        return len(self._checkout._attrs)
-
-    def __repr__(self) -> str:
-        return repr(self._checkout._attrs)
-
-
-class NodeAttributes(MutableMapping[str, Any]):
-    """Attributes of a column or array of a write checkout, staged as they are set.
+    """Attributes of a write checkout, or of a column or array of it, staged as they are set.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from hangarlake.arrays.array import WritableArray
 from hangarlake.arrays.views import listed
-from hangarlake.attributes import StagedAttributes
+from hangarlake.attributes import StagedAttributes, exact_json
 from hangarlake.authors import parse_author
 from hangarlake.checkout import NodeViews, ViewT
 from hangarlake.columns import WritableColumn
@@ -74,7 +75,11 @@ class WriteCheckout(WorkingSet):
     def attrs(self) -> MutableMapping[str, Any]:
         """The repository's own attributes: JSON values, staged as they are set."""
         self._check_open()
-        return StagedAttributes(self)
+        return StagedAttributes(lambda: copy.deepcopy(self._attrs), self._stage_attributes, self._lock)
+
+    def _stage_attributes(self, attributes: dict[str, Any]) -> None:
+        self._check_open()
+        self._attrs = {name: exact_json(value, f"attribute {name!r}") for name, value in attributes.items()}
 
     @property
     def columns(self) -> WritableViews[WritableColumn]:

@@ -19,7 +19,7 @@ from hangarlake.arrays.layout import ArrayLayout, check_grid, checked_shape
 from hangarlake.arrays.metadata import checked_attributes, restored
 from hangarlake.arrays.reading import forwards, is_basic, read_region
 from hangarlake.arrays.writing import write_region
-from hangarlake.attributes import NodeAttributes
+from hangarlake.attributes import StagedAttributes
 from hangarlake.chunks.grid import normalize_selection, selection_shape, touches_along
 from hangarlake.columns.reading import ViewOwner
 from hangarlake.errors import ReadOnlyError, SchemaError
@@ -363,7 +363,7 @@ class WritableArray(Array):
     @property
     def attrs(self) -> MutableMapping[str, Any]:
         """The attributes: JSON values, staged as they are set."""
-        return NodeAttributes(self._attributes, self._stage_attributes, self._owner.guard)
+        return StagedAttributes(self._attributes, self._stage_attributes, self._owner.guard)
 
     def _stage_attributes(self, attributes: dict[str, Any]) -> None:
         kept = checked_attributes(f"array {self._name!r}", attributes)

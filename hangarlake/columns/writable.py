@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hangarlake.attributes import NodeAttributes, exact_json
+from hangarlake.attributes import StagedAttributes, exact_json
 from hangarlake.columns.column import Column, ColumnOwner
 from hangarlake.columns.lookup import Place
 from hangarlake.columns.reading import SampleReader
@@ -20,7 +20,7 @@ from hangarlake.records.keys import encode_key
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import NodeSource, iter_leaves
 
-__all__ = ["WritableColumn"]
+__all__ = ["WritableColumn", "check_distinct"]
 
 
 class WritableColumnOwner(ColumnOwner, Protocol):
@@ -57,7 +57,7 @@ class WritableColumn(Column):
     @property
     def attrs(self) -> MutableMapping[str, Any]:
         """The attributes: JSON values, staged as they are set."""
-        return NodeAttributes(self._attributes, self._stage_attributes, self._lock)
+        return StagedAttributes(self._attributes, self._stage_attributes, self._lock)
 
     def _stage_attributes(self, attributes: dict[str, Any]) -> None:
         kept = exact_json(attributes, f"the attributes of column {self._name!r}")
@@ -151,15 +151,16 @@ class WritableColumn(Column):
         Parameters
         ----------
         keys : iterable
-            Later values win where keys repeat.
+            Each of them once. (Of an iterator, which is not looked at as a whole, the last value of a key counts.)
         values : ndarray of shape (n, *sample shape), or iterable
             As many as keys.
 
         Raises
         ------
         SchemaError
-            Naming column, key, what was expected and given; nothing is staged.
+            Naming column, key, what was expected and given, or the key that is given twice; nothing is staged.
         """
+        check_distinct(self._name, keys)
         with self._lock:
             self._stage.extend(self._checked(keys), values)
 
@@ -177,7 +178,10 @@ class WritableColumn(Column):
             yield key
 
     def update(self, samples: Any) -> None:
-        """Stage the samples of a mapping or of (key, value) pairs, or none if one of them does not fit."""
+        """Stage the samples of a mapping or of (key, value) pairs, or none if one of them does not fit.
+
+        The last of several pairs of one key counts, as in ``dict.update``.
+        """
         pairs = samples.items() if hasattr(samples, "items") else samples
         values: list[Any] = []
 
@@ -222,6 +226,31 @@ class WritableColumn(Column):
         with self._lock:
             for key in [k for leaf in iter_leaves(*self._tree()) for k in leaf.keys.tolist()]:
                 self._stage.remove(key)
+
+
+def check_distinct(name: str, keys: Iterable[Any]) -> None:
+    """Refuse a list or array of keys in which one is given twice: its first value would be lost.
+
+    Raises
+    ------
+    SchemaError
+        Naming the column, the key, and where it stands.
+    """
+    listed = keys.tolist() if isinstance(keys, np.ndarray) else keys
+    if not isinstance(listed, list | tuple):
+        return
+    try:
+        if len(set(listed)) == len(listed):
+            return
+    except TypeError:
+        return  # what has no hash is no key, which is said where it is encoded
+    first: dict[Any, int] = {}
+    for i, key in enumerate(listed):
+        # A bool and a float equal an int, and are refused as what they are.
+        if type(key) is not bool and first.setdefault(key, i) != i:
+            raise SchemaError(
+                f"column {name!r}: the key {key!r} is given twice (positions {first[key]} and {i}); nothing was staged"
+            )
 
 
 def _drained(values: list[Any]) -> Iterator[Any]:
