@@ -23,7 +23,7 @@ from hangarlake.records.keys import FlatKey, KeyArray, decode_keys, encode_key, 
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import NodeSource, find, iter_leaves
 
-__all__ = ["Column", "ColumnOwner", "equal_samples"]
+__all__ = ["Column", "ColumnOwner", "check_one_key", "equal_samples"]
 
 # From this many keys on, a batch is looked up by whole levels of the tree instead of key by key.
 _MANY = 4096
@@ -137,7 +137,11 @@ class Column(Mapping[Any, Any]):
     def _encode(self, key: object) -> bytes:
         if isinstance(key, tuple) and not self.schema.nested:
             raise SchemaError(f"column {self._name!r} is flat: a key is a str or an int, not a tuple ({key!r})")
-        return encode_key(key)
+        try:
+            return encode_key(key)
+        except SchemaError:
+            check_one_key(key)
+            raise
 
     def _absent(self, key: object) -> SampleNotFoundError:
         other: object = str(key) if isinstance(key, int | np.integer) else None
@@ -361,6 +365,17 @@ class Column(Mapping[Any, Any]):
         return self is other
 
     __hash__ = object.__hash__
+
+
+def check_one_key(key: object) -> None:
+    """Refuse many keys where one is asked for, and say how many are.
+
+    Raises
+    ------
+    SchemaError
+    """
+    if isinstance(key, list | slice | range | set | np.ndarray):
+        raise SchemaError(f"a key is a str or an int, not {type(key).__name__}; use .batch(keys) for many") from None
 
 
 def _open_column(owner: ColumnOwner, name: str) -> Column:

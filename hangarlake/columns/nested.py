@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hangarlake.columns.column import Column, equal_samples
-from hangarlake.columns.writable import WritableColumn
+from hangarlake.columns.column import Column, check_one_key, equal_samples
+from hangarlake.columns.writable import WritableColumn, check_distinct
 from hangarlake.errors import SampleNotFoundError, SchemaError
 from hangarlake.records.keys import FlatKey, KeyArray, decode_keys, next_prefix, sample_prefix
 from hangarlake.records.tree import iter_leaves
@@ -155,6 +155,7 @@ class NestedColumn(Column):
         """
         if isinstance(key, tuple):
             return super().__getitem__(key)
+        check_one_key(key)
         if key not in self:
             raise SampleNotFoundError(f"column {self.name!r} has no sample {key!r}")
         return self._sample(key)
@@ -237,7 +238,8 @@ class WritableNestedColumn(NestedColumn, WritableColumn):
                 self._stage.remove(each)
 
     def extend(self, keys: Iterable[Any], values: Iterable[Any]) -> None:
-        """Stage many sub-samples under (sample, sub) keys, or none if one does not fit."""
+        """Stage many sub-samples under (sample, sub) keys, or none if one does not fit. Raises as that of flat columns."""
+        check_distinct(self.name, keys)
         with self._lock:
             self._stage.extend(self._each_checked(keys), values)
 

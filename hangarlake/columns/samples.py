@@ -18,11 +18,23 @@ from hangarlake.errors import SchemaError
 from hangarlake.records.canonical import canonical_json
 from hangarlake.records.catalog import ColumnSchema
 
-__all__ = ["MAX_RANK", "Sample", "check_block", "check_sample", "describe", "digest_of", "restore", "schema_of"]
+__all__ = [
+    "MAX_RANK",
+    "Sample",
+    "check_block",
+    "check_block_kind",
+    "check_sample",
+    "describe",
+    "digest_of",
+    "restore",
+    "schema_of",
+]
 
 Sample: TypeAlias = npt.NDArray[Any]
 
 MAX_RANK = 32
+# Characters of a text that an error shows.
+_SHOWN = 40
 
 
 def schema_of(
@@ -77,9 +89,9 @@ def describe(schema: ColumnSchema) -> str:
     return f"{'up to ' if schema.variable_shape else ''}{shape} {np.dtype(schema.dtype)}"
 
 
-def _refuse(name: str, key: object, expected: str, given: str) -> SchemaError:
+def _refuse(name: str, key: object, expected: str, given: str, remedy: str = "convert the value first") -> SchemaError:
     where = f"column {name!r}" + (f", key {key!r}" if key is not None else "")
-    return SchemaError(f"{where}: expected {expected}, given {given}; convert the value first, nothing was staged")
+    return SchemaError(f"{where}: expected {expected}, given {given}; {remedy}, nothing was staged")
 
 
 def check_sample(name: str, schema: ColumnSchema, key: object, value: Any) -> Sample:
@@ -140,7 +152,7 @@ def _check_ndarray(name: str, schema: ColumnSchema, key: object, value: Any) -> 
     if given != dtype and given.newbyteorder("<") != dtype:
         wider = given.kind == dtype.kind and given.kind in "SU" and given.itemsize <= dtype.itemsize
         if not wider:
-            raise _refuse(name, key, describe(schema), f"{_shape_text(array.shape)} {given}")
+            raise _refuse(name, key, describe(schema), _described(value, array))
     _check_shape(name, schema, key, array.shape, given)
     if isinstance(value, list | tuple | str | bytes):
         _check_made(name, schema, key, value, array)
@@ -187,23 +199,39 @@ def _check_scalar(name: str, schema: ColumnSchema, key: object, value: Any) -> n
     raise _refuse(name, key, describe(schema), f"the Python {type(value).__name__} {value!r}")
 
 
+def _described(value: Any, array: npt.NDArray[Any]) -> str:
+    """Say what was given in the words of whoever gave it."""
+    if value is None:
+        return "None"
+    if isinstance(value, str | bytes):
+        shown = repr(value)
+        return f"the {'text' if isinstance(value, str) else 'bytes'} {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'}"
+    if array.dtype.kind == "O" and not isinstance(value, list | tuple | np.ndarray):
+        return f"a {type(value).__name__}"
+    return f"{_shape_text(array.shape)} {array.dtype}"
+
+
 def _shape_text(shape: tuple[int, ...]) -> str:
     return str(tuple(int(n) for n in shape))
 
 
 def _check_shape(name: str, schema: ColumnSchema, key: object, shape: tuple[int, ...], dtype: Any) -> None:
+    given = f"{_shape_text(shape)} {dtype}"
+    rank = len(schema.shape)
     if schema.variable_shape:
-        fits = len(shape) == len(schema.shape) and all(
-            most is None or n <= most for n, most in zip(shape, schema.shape, strict=True)
-        )
-    else:
-        fits = shape == schema.shape
-    if not fits:
-        raise _refuse(name, key, describe(schema), f"{_shape_text(shape)} {dtype}")
+        if len(shape) != rank:
+            raise _refuse(name, key, f"{rank} dimension{'s' if rank != 1 else ''}", given)
+        if not all(most is None or n <= most for n, most in zip(shape, schema.shape, strict=True)):
+            raise _refuse(name, key, describe(schema), given)
+    elif shape != schema.shape:
+        remedy = "convert the value first"
+        if rank and len(shape) == rank:
+            remedy = "give the column variable_shape=True to take samples of different sizes"
+        raise _refuse(name, key, describe(schema), given, remedy)
 
 
-def check_block(name: str, schema: ColumnSchema, key: object, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Check an array of many samples of one shape, shape (n, *sample shape); the whole block or nothing. `key` is the first one's.
+def check_block_kind(name: str, schema: ColumnSchema, key: object, values: npt.NDArray[Any]) -> None:
+    """Check what an array of many samples says of itself: dtype and shape (n, *sample shape). `key` is the first one's.
 
     Raises
     ------
@@ -216,9 +244,19 @@ def check_block(name: str, schema: ColumnSchema, key: object, values: npt.NDArra
         if not wider:
             raise _refuse(name, key, f"samples of {describe(schema)}", f"an array {_shape_text(values.shape)} {given}")
     _check_shape(name, schema, key, values.shape[1:], given)
+
+
+def check_block(name: str, schema: ColumnSchema, key: object, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Check an array of many samples of one shape, shape (n, *sample shape); the whole block or nothing. `key` is the first one's.
+
+    Raises
+    ------
+    SchemaError
+    """
+    check_block_kind(name, schema, key, values)
     if _is_masked(values):
         raise _refuse(name, key, describe(schema), "a masked array, whose mask would be lost")
-    return _plain_bools(np.ascontiguousarray(values, dtype=dtype).reshape(values.shape))
+    return _plain_bools(np.ascontiguousarray(values, dtype=schema.np_dtype).reshape(values.shape))
 
 
 def digest_of(schema: ColumnSchema, sample: Sample) -> bytes:

@@ -24,7 +24,7 @@ from hangarlake.columns.layout import ColumnLayout
 from hangarlake.columns.lookup import HotLeaf, Place
 from hangarlake.columns.openchunk import ClosedChunk, OpenChunk
 from hangarlake.columns.overlay import REMOVED, ChunkRow, Overlay
-from hangarlake.columns.samples import Sample, check_block, check_sample, digest_of
+from hangarlake.columns.samples import Sample, check_block, check_block_kind, check_sample, digest_of
 from hangarlake.errors import SchemaError
 from hangarlake.records.catalog import CatalogNode, ColumnNode, ColumnSchema
 from hangarlake.records.entries import Entries
@@ -301,7 +301,7 @@ class ColumnStage(WorkingTree):
             )
         if not len(values):
             return
-        check_block(self.name, self.schema, listed[0], values[:0])
+        check_block_kind(self.name, self.schema, listed[0], values)
         if not self.layout.rows_per_chunk:
             self._extend_each(listed, values)
             return

@@ -246,7 +246,7 @@ def check_distinct(name: str, keys: Iterable[Any]) -> None:
         return  # what has no hash is no key, which is said where it is encoded
     first: dict[Any, int] = {}
     for i, key in enumerate(listed):
-        # A bool and a float equal an int, and are refused as what they are.
+        # True equals 1, and is refused as what it is.
         if type(key) is not bool and first.setdefault(key, i) != i:
             raise SchemaError(
                 f"column {name!r}: the key {key!r} is given twice (positions {first[key]} and {i}); nothing was staged"

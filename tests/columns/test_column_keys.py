@@ -422,3 +422,41 @@ def test_a_repository_says_which_columns_it_has(repo: Repository) -> None:
         assert len(checkout) == len(checkout.columns) == 0
         with pytest.raises(NodeNotFoundError, match="nothing yet"):
             checkout["x"]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_many_keys_where_one_is_asked_for_are_sent_to_batch(w: Any, nested: bool) -> None:
+    column = w.add_str_column("x", nested=nested)
+    for keys in (["a", "b"], slice(0, 3), range(2), np.array([1, 2]), {"a"}):
+        words = f"a key is a str or an int, not {type(keys).__name__}; use .batch(keys) for many"
+        with pytest.raises(SchemaError) as caught:
+            column[keys]
+        assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_key_that_is_given_twice_is_refused(w: Any, nested: bool) -> None:
+    column = w.add_ndarray_column("x", (), "i8", nested=nested)
+
+    def key(each: Any) -> Any:
+        return ("sample", each) if nested else each
+
+    column[key("a")] = np.int64(7)
+    for keys, first, last in (
+        (["a", "b", "c", "b"], 1, 3),
+        (["b", "a", 1, "a"], 1, 3),
+        ([1, 2, np.int64(1), 3], 0, 2),
+    ):
+        with pytest.raises(SchemaError) as caught:
+            column.extend([key(each) for each in keys], np.arange(4))
+        assert f"is given twice (positions {first} and {last}); nothing was staged" in str(caught.value)
+    with pytest.raises(SchemaError, match="twice"):
+        column.extend(tuple(map(key, ["x", "x"])), iter(np.arange(2)))
+    if not nested:
+        with pytest.raises(SchemaError, match=r"the key 3 is given twice \(positions 1 and 2\)"):
+            column.extend(np.array([1, 3, 3]), np.arange(3))
+    assert len(column) == 1
+    assert column[key("a")] == 7
+    column.extend(map(key, ["x", "x"]), np.arange(2))  # an iterator is not looked at as a whole
+    column.update([(key("y"), np.int64(1)), (key("y"), np.int64(2))])
+    assert (column[key("x")], column[key("y")]) == (1, 2)

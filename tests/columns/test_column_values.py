@@ -431,11 +431,44 @@ def test_scalars_are_taken_if_they_are_exact(w: Any, dtype: str, good: list[Any]
 @pytest.mark.parametrize("shape", [(), (2,), (2, 3, 4), (3, 3), (2, 4)])
 def test_another_shape_is_refused(w: Any, variable: bool, shape: tuple[int, ...]) -> None:
     column = w.add_ndarray_column("x", (2, 3), np.uint8, variable_shape=variable)
-    with pytest.raises(SchemaError, match=r"column 'x', key 7: expected .*\(2, 3\) uint8, given \("):
+    wanted = "2 dimensions" if variable and len(shape) != 2 else r".*\(2, 3\) uint8"
+    with pytest.raises(SchemaError, match=rf"column 'x', key 7: expected {wanted}, given \(") as caught:
         column[7] = np.zeros(shape, np.uint8)
+    assert ("variable_shape=True" in str(caught.value)) == (not variable and len(shape) == 2)
     with pytest.raises(SchemaError, match="'x'"):
         column.extend(range(4), np.zeros((4, *shape), np.uint8))
     assert len(column) == 0
+
+
+def test_samples_of_different_sizes_need_a_column_for_them(w: Any) -> None:
+    column = w.add_ndarray_column("x", (2, 3), np.uint8)
+    for values in ([np.zeros((2, 3), np.uint8), np.zeros((2, 2), np.uint8)], np.zeros((2, 2, 2), np.uint8)):
+        with pytest.raises(SchemaError, match="give the column variable_shape=True to take samples of different sizes"):
+            column.extend(["a", "b"], values)
+    assert len(column) == 0
+
+
+def test_what_was_given_is_said_shortly(w: Any) -> None:
+    column = w.add_ndarray_column("x", (), np.int64)
+    said = {
+        "1\n": r"the text '1\n'",
+        b"1": "the bytes b'1'",
+        "long" * 1000: f"the text '{'long' * 9}lon…",
+        None: "None",
+        (None,): "(1,) object",
+        2.5: "the Python float 2.5",
+    }
+    for value, words in said.items():
+        with pytest.raises(SchemaError) as caught:
+            column["k"] = value
+        assert str(caught.value).endswith(f"given {words}; convert the value first, nothing was staged")
+    with pytest.raises(SchemaError, match="given a dict;"):
+        column["k"] = {}
+    for values in (np.array([1.0, 2.0]), np.array(["1", "2"])):
+        with pytest.raises(
+            SchemaError, match=rf"expected samples of \(\) int64, given an array \(2,\) {values.dtype};"
+        ):
+            column.extend(["a", "b"], values)
 
 
 def test_variable_shapes_are_bounded_by_the_maximum_only(w: Any) -> None:

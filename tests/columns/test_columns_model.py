@@ -107,7 +107,12 @@ class ColumnsMachine(RuleBasedStateMachine):
         if pairs:
             self.column(kind).update(iter(made))
         else:
-            self.column(kind).extend([key for key, _ in made], (value for _, value in made))
+            given: Any = [key for key, _ in made]
+            if len(set(given)) < len(given):
+                with pytest.raises(SchemaError, match="is given twice"):
+                    self.column(kind).extend(given, [value for _, value in made])
+                given = iter(given)  # of which the last value counts
+            self.column(kind).extend(given, (value for _, value in made))
         self.model[kind].update(made)
 
     @rule(
