@@ -231,7 +231,7 @@ def _single(session: Session, rev: Any, mainline: int | None, doing: str) -> tup
         if count > 1:
             raise ValueError(
                 f"commit {commit.id[:12]} is a merge of {count} parents; say with mainline=1 … {count} "
-                "(--mainline) relative to which of them its change is meant"
+                "(--mainline) which of them its change is measured against"
             )
         return commit, 0 if count else None
     if not 1 <= mainline <= count:

@@ -82,7 +82,7 @@ class HistoryMethods:
         first = next(movements, None)
         if first is None:
             raise RevisionNotFoundError(
-                f"there never was a branch {branch!r}; there are: {', '.join(self._session.refs.branches())}"
+                f"there never was a branch {branch!r}; the branches are: {', '.join(self._session.refs.branches()) or 'none'}"
             )
 
         def entries() -> Iterator[RefEntry]:

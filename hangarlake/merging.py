@@ -99,7 +99,7 @@ def branch_head(session: Session, branch: str) -> Movement:
     head = session.refs.head(branch)
     if head is None or head.commit is None:
         raise RevisionNotFoundError(
-            f"there is no branch {branch!r}; there are: {', '.join(session.refs.branches()) or 'none'}"
+            f"there is no branch {branch!r}; the branches are: {', '.join(session.refs.branches()) or 'none'}"
         )
     return head
 
@@ -129,10 +129,10 @@ def move_branch(session: Session, branch: str, attempt: Attempt) -> Published:
             head = session.refs.head(branch) or moved.movement
             if head.commit is None:
                 raise CommitConflictError(
-                    f"branch {branch!r} was deleted by {head.author} meanwhile; create it again and retry"
+                    f"branch {branch!r} was deleted by {head.author} meanwhile; create it anew and try again"
                 ) from moved
     raise CommitConflictError(
-        f"branch {branch!r} was moved by others {ATTEMPTS} times in a row; nothing was changed: retry"
+        f"branch {branch!r} was moved by others {ATTEMPTS} times in a row; nothing was changed: try again"
     )
 
 
@@ -403,7 +403,7 @@ def apply_change(session: Session, branch: str, change: Change, resolve: Resolve
         base = MergeBase(change.before, renamed, change.renames)
         merge = three_way(session, ours, change.after, base, resolve=resolve, what=f"{change.what} onto {branch!r}")
         if merge.is_empty:
-            raise NothingToCommitError(f"{change.what} changes nothing on {branch!r}; it is as it would be already")
+            raise NothingToCommitError(f"{change.what} changes nothing on {branch!r}, which holds the outcome already")
         draft = Draft(
             [ours.commit],
             merge.catalog,

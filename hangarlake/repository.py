@@ -88,7 +88,7 @@ class Repository(RefMethods, HistoryMethods, TransferOperations, UpkeepOperation
             ``"Name <mail>"``; else ``HANGARLAKE_AUTHOR``, else git's settings, else user@host.
         default_branch : str
         allow_unsafe_store : bool
-            Write to a store that ignores «create if absent». Right for a single writer only.
+            Write to a store that ignores “create if absent”. Right for a single writer only.
         cache_dir : path-like, optional
             Where this machine's working copy is kept; by default ``HANGARLAKE_CACHE_DIR``, else the user's cache directory.
         disk_cache : int or str, optional
@@ -101,7 +101,7 @@ class Repository(RefMethods, HistoryMethods, TransferOperations, UpkeepOperation
         RepositoryExistsError
             If there is one already.
         UnsafeStoreError
-            If the store ignores «create if absent».
+            If the store ignores “create if absent”.
         """
         check_branch_name(default_branch)
         store = open_store(url, _options(storage_options), create=True)
@@ -293,7 +293,7 @@ class Repository(RefMethods, HistoryMethods, TransferOperations, UpkeepOperation
         WriterLockedError
             If this working copy of the branch has a writer.
         UnsafeStoreError
-            On the first write, if the store ignores «create if absent».
+            On the first write, if the store ignores “create if absent”.
         """
         if staging not in ("disk", "memory"):
             raise ValueError(f"staging is 'disk' or 'memory', not {staging!r}")

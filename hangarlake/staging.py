@@ -86,7 +86,8 @@ class _StagingFile:
         version: int = db.execute("pragma user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise StorageError(
-                f"{self.path} was written by another version of Hangarlake; commit there, or delete the file to lose what it stages"
+                f"{self.path} was written by another version of Hangarlake; commit with that version, or delete the file, "
+                "which drops what it stages"
             )
         return version
 

@@ -385,7 +385,8 @@ class WriteCheckout(WorkingSet):
             conflicts = [conflict_of(raw, self._session.chunks, self._uploader) for raw in result.conflicts]
             raise CommitConflictError(
                 f"branch {self._branch!r} has moved to {head.commit[:12]}, which touches the same as what is staged: "
-                f"{describe_conflicts(conflicts)}; commit to a branch of its own and merge, or reset",
+                f"{describe_conflicts(conflicts)}; drop those with w.reset(names) and commit the rest, "
+                "or stage them on a branch of their own and merge that",
                 conflicts,
             )
         self._take_merged(onto, head, result)

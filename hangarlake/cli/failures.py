@@ -34,6 +34,7 @@ _REMEDIES = tuple(
         (r"repo\.pull\(\)", "`hangarlake pull`"),
         (r"with reset_branch\b", "with `hangarlake reset`"),
         (r"with delete_tag\b", "with `hangarlake tag --delete`"),
+        (r"drop those with w\.reset\(names\)", "drop those with `hangarlake reset --column NAME`"),
         (r"create_branch\(name, at='([^']*)'\)", r"`hangarlake branch NAME \1`"),
     )
 )
