@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from hangarlake.cli import arrays, columns, diffing, exchange, history, merging, refs, repositories, transfers
+from hangarlake.cli import arrays, columns, diffing, exchange, history, merging, refs, repositories, transfers, upkeep
 from hangarlake.cli.commands import Group, PipeClosedError
 from hangarlake.cli.failures import Failure, describe, status_of
 from hangarlake.cli.invocation import Invocation
@@ -32,7 +32,7 @@ _PIPE_CLOSED = 141
 # Options that stand before the command; people type them behind it.
 _GLOBAL_OPTIONS = frozenset({"-r", "--repo", "--option", "--allow-unsafe-store", "--debug"})
 # Each adds its commands; they appear in the help in this order.
-_COMMAND_MODULES = (repositories, history, diffing, merging, refs, columns, arrays, exchange, transfers)
+_COMMAND_MODULES = (repositories, history, diffing, merging, refs, columns, arrays, exchange, transfers, upkeep)
 
 
 app = typer.Typer(

@@ -32,6 +32,7 @@ _REMEDIES = tuple(
         (r"repo\.remotes\.add\('([^']*)', url\)", r"`hangarlake remote add \1 URL`"),
         (r"repo\.fetch_data(\([^)]*\) or `hangarlake fetch-data`)?", "`hangarlake fetch-data`"),
         (r"repo\.pull\(\)", "`hangarlake pull`"),
+        (r"\brun verify\b", "run `hangarlake verify`"),
         (r"with reset_branch\b", "with `hangarlake reset`"),
         (r"with delete_tag\b", "with `hangarlake tag --delete`"),
         (r"drop those with w\.reset\(names\)", "drop those with `hangarlake reset --column NAME`"),

@@ -97,6 +97,8 @@ class Findings:
         value: bytes | None = None,
     ) -> None:
         """Take down what is wrong with an object. Of several sentences of one kind the first is kept, and all places."""
+        # What is found by running verify need not say so.
+        detail = detail.replace("; run verify", "").replace(", or run verify", "")
         with self._lock:
             found = self._found.setdefault((key, kind), Finding(key, kind, detail))
             found.affects.update(dict.fromkeys(affects))

@@ -18,7 +18,7 @@ from hangarlake.upkeep.ledger import Distinct
 __all__ = ["DataObject", "Presence"]
 
 _RESTORE = "restore it from a clone or a backup"
-_FETCH = "bring it with repo.fetch_data or restore it from a backup"
+_FETCH = "fetch it again, or restore it from a backup"
 
 
 @dataclass(slots=True)
