@@ -29,7 +29,7 @@ __all__ = ["MergeBase", "merge_base_of"]
 # Bases of bases that are merged; further down one of them stands for all. Histories that cross this often in a row are rare.
 _DEEPEST = 16
 
-# The digest and the attribute that stand for «the bases do not agree». Nothing hashes to the one, nobody sets the other.
+# The digest and the attribute that stand for “the bases do not agree”. Nothing hashes to the one, nobody sets the other.
 _DISPUTED = blake3_160(b"hangarlake: the merge bases do not agree")
 _DISPUTED_ATTRIBUTE = f"disputed {_DISPUTED.hex()}"
 

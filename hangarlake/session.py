@@ -207,7 +207,7 @@ class Session:
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def check_writable(self) -> None:
-        """Refuse a store that ignores «create if absent», once per working copy.
+        """Refuse a store that ignores “create if absent”, once per working copy.
 
         Raises
         ------

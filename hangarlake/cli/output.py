@@ -112,7 +112,7 @@ def size(count: int) -> str:
 
 
 def text_of(count: int, singular: str, plural: str | None = None) -> str:
-    """Write a number with its noun: «1 file», «2 files»."""
+    """Write a number with its noun: “1 file”, “2 files”."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 

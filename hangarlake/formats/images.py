@@ -87,7 +87,7 @@ def _pixels(image: Any) -> np.ndarray[Any, Any]:
         raise ValueError(f"its colour mode {image.mode} has no exact array")
     array: np.ndarray[Any, Any] = np.asarray(image)
     if array.dtype == np.bool_:
-        # Pillow's «true» is 255, which NumPy prints and compares as True and stores as it is.
+        # Pillow's “true” is 255, which NumPy prints and compares as True and stores as it is.
         array = array.view(np.uint8) != 0
     return array.astype(array.dtype.newbyteorder("="), copy=True)
 

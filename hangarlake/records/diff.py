@@ -165,7 +165,7 @@ def _node_diff(old_name: str, name: str, old: CatalogNode, new: CatalogNode) -> 
         assert not isinstance(new, ColumnNode)
         (old_core, old_attrs), (new_core, new_attrs) = split_metadata(old.metadata), split_metadata(new.metadata)
         attrs = diff_attributes(old_attrs or {}, new_attrs or {})
-        # «No attributes» may be written as {} or not at all; ids tell these apart, so a diff must not be empty.
+        # “No attributes” may be written as {} or not at all; ids tell these apart, so a diff must not be empty.
         respelled = not attrs and (old_attrs is None) != (new_attrs is None)
         if respelled or not same_json(old_core, new_core):
             metadata = (old_core, new_core)

@@ -172,7 +172,7 @@ class Entries:
     rows : uint32 (n,)
         First row of the chunk table.
     index : uint64 (n,)
-        Row within the chunk (layout «rows»), first element («run»), number of chunks («grid»), 0 («raw»).
+        Row within the chunk (layout `rows`), first element (`run`), number of chunks (`grid`), 0 (`raw`).
     table : ChunkTable
     """
 

@@ -1,4 +1,4 @@
-"""The marker: the one object that says «here is a repository», and what one must understand to use it."""
+"""The marker: the one object that says “here is a repository”, and what one must understand to use it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """`length` bytes of object `key` from `start` on. Lengths are always known; there is no «to the end»."""
+    """`length` bytes of object `key` from `start` on. Lengths are always known; there is no “to the end”."""
 
     key: str
     start: int

@@ -177,7 +177,7 @@ class ObstoreStore(ObjectStore):
                 return False
             return True
 
-        # The client does not repeat a conditional request whose answer was lost. Here it may be repeated: «exists» may
+        # The client does not repeat a conditional request whose answer was lost. Here it may be repeated: “exists” may
         # then be our own doing, which callers are told to expect.
         return self._call("create", key, lambda: RetryPolicy(attempts=4).run(create, when=_may_repeat))
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Operations that need no object: «not found» can only be about the bucket.
+# Operations that need no object: “not found” can only be about the bucket.
 NEEDS_BUCKET = frozenset({"write", "create", "list"})
 
 _TRANSIENT_CODES = frozenset(

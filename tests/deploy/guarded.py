@@ -26,7 +26,7 @@ class Asked:
 class GuardedServer(MotoServer):
     """S3 with one bucket, in whose folder a repository may live.
 
-    As S3 does, it says «denied» instead of «absent» to a role that may not list.
+    As S3 does, it says “denied” instead of “absent” to a role that may not list.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class GuardedServer(MotoServer):
         return f"s3://{self.bucket}/{self.folder.rstrip('/')}"
 
     def options(self, role: str, engine: str) -> dict[str, Any]:
-        """Return the `storage_options` of a role; «owner» may do everything and is not recorded."""
+        """Return the `storage_options` of a role; “owner” may do everything and is not recorded."""
         return {**self.storage_options, "key": role, "engine": engine}
 
     def denied(self) -> set[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def workflow(path: Path) -> dict[str, Any]:
-    """Return a workflow. YAML 1.1 reads its «on» as true."""
+    """Return a workflow. YAML 1.1 reads its “on” as true."""
     loaded: dict[Any, Any] = yaml.safe_load(path.read_text("utf-8"))
     return {"on" if name is True else name: value for name, value in loaded.items()}
 

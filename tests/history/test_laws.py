@@ -19,7 +19,7 @@ from tests.history.worlds import World, add_column, commit, merged, read, stage,
 flat = st.one_of(st.integers(-3, 3), st.sampled_from(["k", "l"]))
 samples = st.dictionaries(flat, st.integers(1, 4), max_size=5)
 nested = st.dictionaries(st.tuples(flat, flat), st.integers(1, 4), max_size=4)
-#: Sample 0 of «v» is empty, so its numbers start at 1.
+#: Sample 0 of “v” is empty, so its numbers start at 1.
 worlds = st.fixed_dictionaries(
     {},
     optional={

@@ -16,7 +16,7 @@ Edit = Callable[[WriteCheckout], None]
 
 
 def fork(repo: Repository, base: dict[str, Any], ours: Edit, theirs: Edit) -> None:
-    """Begin from a world, and change it on main and on a branch «side»."""
+    """Begin from a world, and change it on main and on a branch “side”."""
     commit(repo, "main", base, "base")
     repo.create_branch("side")
     for branch, edit in (("main", ours), ("side", theirs)):

@@ -40,6 +40,6 @@ def test_a_name_may_be_taken_over() -> None:
 
 def test_a_node_whose_name_was_taken_over_was_removed() -> None:
     swapped = {"a": "b", "b": "a"}
-    back = compose(swapped, {"b": "a"})  # what was called «a» meanwhile is gone
+    back = compose(swapped, {"b": "a"})  # what was called “a” meanwhile is gone
     assert back == {}
     assert compose(back, {"a": "b"}) == {"a": "b"}
