@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -10,9 +11,10 @@ import typer
 from hangarlake.cli.commands import add_commands
 from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.keys import KEY_HELP, find_key, parse_key
+from hangarlake.cli.keys import KEY_HELP, NEW_KEY_HELP, find_key, is_explicit, parse_key
 from hangarlake.cli.options import Branch, DryRun, Json, RevOption, SubKey
 from hangarlake.cli.output import print_json, progress, say, size, text_of
+from hangarlake.cli.sources import Source, TableArguments, source_of
 
 if TYPE_CHECKING:
     from hangarlake import Diff
@@ -24,9 +26,28 @@ __all__ = ["register"]
 FormatName: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--format", "-f", help="npy, npz, png, jpeg, tiff, text, json, bytes, or that of a plug-in.", show_default=False
+        "--format",
+        "-f",
+        help="npy, npz, png, jpeg, tiff, text, json, bytes, csv, tsv, or that of a plug-in.",
+        show_default=False,
     ),
 ]
+
+
+# Why something was not imported, as it is said of one and of many.
+_SKIPPED = {
+    "format": ("file of no known format", "files of no known format"),
+    "other": ("file of another format", "files of another format"),
+    "hidden": ("hidden file or folder", "hidden files and folders"),
+    "repository": ("repository", "repositories"),
+}
+
+
+class KeyTypeName(StrEnum):
+    """What whole numbers are as keys."""
+
+    TEXT = "text"
+    INT = "int"
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +58,10 @@ def register(app: typer.Typer) -> None:
 def import_files(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="Files, and folders to take whole.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="PATH", help="Files, and folders to take whole; or one table (.csv, .tsv).", show_default=False
+        ),
     ],
     column: Annotated[
         str | None,
@@ -49,17 +73,28 @@ def import_files(
         ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Key of the sample, for a single file. " + KEY_HELP, show_default=False)
+        str | None, typer.Option(help="Key of the sample, for a single file. " + NEW_KEY_HELP, show_default=False)
     ] = None,
     sub: SubKey = None,
+    key_type: Annotated[
+        KeyTypeName | None,
+        typer.Option(
+            help="What names that are whole numbers are as keys. Text if left out, and refused where the column has the integers.",
+            show_default=False,
+        ),
+    ] = None,
     create: Annotated[
-        bool, typer.Option("--create", help="Make the column if it is not there, for values like the first.")
+        bool,
+        typer.Option(
+            "--create",
+            help="Make the column if it is not there, for values like the first; from a table int64, float64 or text, as all values allow.",
+        ),
     ] = False,
     nested: Annotated[
         bool, typer.Option("--nested", help="With --create: a nested column; the last folder of a path is the sample.")
     ] = False,
     variable_shape: Annotated[
-        bool, typer.Option("--variable-shape", help="With --create: samples may differ in shape.")
+        bool, typer.Option("--variable-shape", help="With --create: samples may differ in shape, as pictures often do.")
     ] = False,
     split: Annotated[
         bool, typer.Option("--split", help="Cut arrays along the first axis into samples, numbered from 0.")
@@ -69,6 +104,32 @@ def import_files(
         bool,
         typer.Option("--exported", help="The files come from `hangarlake export`: read their names as it wrote them."),
     ] = False,
+    key_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a table: the column that has the keys, by its name in the first line.", show_default=False
+        ),
+    ] = None,
+    value_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a table: the column that has the values. Without, the whole row goes into a column of JSON.",
+            show_default=False,
+        ),
+    ] = None,
+    per_key: Annotated[
+        bool,
+        typer.Option(
+            "--per-key", help="Of a .json file that is one object: each member is a sample, named by its key."
+        ),
+    ] = False,
+    strip_suffix: Annotated[
+        bool,
+        typer.Option(
+            "--strip-suffix",
+            help="Keys in the file are names of files: take them without suffix, as imported files are named.",
+        ),
+    ] = False,
     format: FormatName = None,
     branch: Branch = None,
     as_json: Json = False,
@@ -77,17 +138,17 @@ def import_files(
 
     A file becomes the sample that is named like it, without the suffix; one in a folder takes its path in there as
     key: train/cat.png becomes train/cat. Commit with `hangarlake commit`.
+
+    A table has a sample in each row: `hangarlake import labels.csv --key-column file --strip-suffix --value-column label
+    --column labels --create`.
     """
-    from hangarlake.formats import ImportOptions, find_files, format_named, import_columns, import_samples
+    from hangarlake.formats import ImportOptions, UnclearKeysError
 
     _check_import(paths, column, key, sub)
-    files, skipped = find_files(paths, format=format_named(format) if format else None)
-    if column is None and (len(files) != 1 or not files[0].format.holds_many):
-        raise UsageFailure("say with --column where the samples go; only a single .npz file can go without")
-    if key is not None and (split or len(files) != 1 or files[0].format.holds_many):
-        raise UsageFailure("--key is for one file with one value")
+    explicit = key is not None and is_explicit(key)
     options = ImportOptions(
-        key=_key(key, sub),
+        key=_key(key, sub, key_type),
+        key_type="text" if explicit else None if key_type is None else key_type.value,
         split=split,
         start=start,
         exported=exported,
@@ -95,20 +156,27 @@ def import_files(
         nested=nested,
         variable_shape=variable_shape,
     )
+    source = source_of(
+        paths,
+        column,
+        options,
+        format,
+        TableArguments(key_column, value_column, per_key=per_key, strip_suffix=strip_suffix),
+    )
     with invocation_of(ctx).writer(branch) as writer:
         before = writer.status()
         with progress("Importing") as advance:
-            if column is None:
-                result = import_columns(writer, files[0], options, progress=advance)
-            else:
-                result = import_samples(writer, files, column, options, progress=advance)
+            try:
+                result = source.stage(writer, advance)
+            except UnclearKeysError as error:
+                raise UsageFailure(str(error)) from error
         after = writer.status()
         changed = sum(_count_changed(before, after, name) for name in result.columns) - result.added
     if as_json:
-        counts = {"changed": changed, "unchanged": result.samples - result.added - changed, "files": len(files)}
-        print_json({**result.to_dict(), **counts, "skipped": [str(path) for path in skipped]})
+        counts = {"changed": changed, "unchanged": result.samples - result.added - changed, "files": source.files}
+        print_json({**result.to_dict(), **counts, "skipped": [each.to_dict() for each in source.skipped]})
         return
-    _report_import(result, changed, len(files), skipped)
+    _report_import(result, changed, source)
 
 
 def export_files(
@@ -122,7 +190,16 @@ def export_files(
         list[str] | None, typer.Option(help="Only this sample; repeatable. " + KEY_HELP, show_default=False)
     ] = None,
     rev: RevOption = None,
-    format: FormatName = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="npy, npz, png, jpeg, tiff, text, json, bytes, csv, tsv, or that of a plug-in. Arrays, pictures among them, are "
+            "written as .npy if left out.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -130,17 +207,19 @@ def export_files(
     """Write samples to files named after their keys.
 
     One column is written into FOLDER itself, several into a folder for each. Nothing is ever written outside FOLDER,
-    and no file is replaced without --force.
+    and no file is replaced without --force. With --format csv or tsv a column of single values or text becomes one table,
+    of keys and values.
 
     `hangarlake import --exported` reads the files back to the same keys. For that, and for file systems, some
     characters are escaped as in URLs: a file 12.png is the integer key 12, and the text "12" becomes %312.png (%31 is "1").
     """
-    from hangarlake.formats import export_column, format_named
+    from hangarlake.formats import delimiter_of, export_column, export_table, format_named
     from hangarlake.formats.names import quote_part
 
     if key and (column is None or len(column) != 1):
         raise UsageFailure("--key needs one --column")
-    chosen = format_named(format) if format else None
+    is_table = format is not None and delimiter_of(folder, format) is not None
+    chosen = format_named(format) if format and not is_table else None
     results = []
     with invocation_of(ctx).open().checkout(rev) as view, progress("Exporting") as advance:
         names = list(dict.fromkeys(column or view.columns))
@@ -148,6 +227,13 @@ def export_files(
         for name, each in columns.items():
             place = folder if len(columns) == 1 else folder / quote_part(name)
             keys = None if not key else _keys(each, key)
+            if is_table:
+                results.append(
+                    export_table(
+                        name, each, place, format=str(format), keys=keys, force=force, dry_run=dry_run, progress=advance
+                    )
+                )
+                continue
             results.append(
                 export_column(
                     name, each, place, format=chosen, keys=keys, force=force, dry_run=dry_run, progress=advance
@@ -173,10 +259,13 @@ def _check_import(paths: list[Path], column: str | None, key: str | None, sub: s
         raise UsageFailure("--sub needs --key")
 
 
-def _key(key: str | None, sub: str | None) -> Any:
+def _key(key: str | None, sub: str | None, key_type: KeyTypeName | None) -> Any:
+    from hangarlake.formats.samples import typed_key
+
     if key is None:
         return None
-    return parse_key(key) if sub is None else (parse_key(key), parse_key(sub))
+    sample = typed_key(key, key_type.value) if key_type is not None and not is_explicit(key) else parse_key(key)
+    return sample if sub is None else (sample, parse_key(sub))
 
 
 def _keys(column: Column, texts: list[str]) -> list[Any]:
@@ -199,9 +288,9 @@ def _staged(diff: Diff, column: str) -> dict[Any, tuple[str | None]]:
     return {entry.key: (entry.new.digest if entry.new is not None else None,) for entry in entries}
 
 
-def _report_import(result: ImportResult, changed: int, files: int, skipped: list[Path]) -> None:
+def _report_import(result: ImportResult, changed: int, source: Source) -> None:
     into = ", ".join(name + (" (new)" if name in result.created else "") for name in result.columns)
-    what = f"{text_of(result.samples, 'sample')} from {text_of(files, 'file')}"
+    what = f"{text_of(result.samples, 'sample')} from {text_of(source.files, 'file')}"
     staged = result.added + changed
     counts = [(result.added, "added"), (changed, "changed"), (result.samples - staged, "unchanged")]
     note = ", ".join(f"{count:,} {state}" for count, state in counts if count)
@@ -211,6 +300,8 @@ def _report_import(result: ImportResult, changed: int, files: int, skipped: list
         say(f"Staged {what} into {into}.")
     else:
         say(f"Staged {what} into {into}: {note}.")
-    if skipped:
-        shown = ", ".join(str(path) for path in skipped[:3]) + (", …" if len(skipped) > 3 else "")
-        say(f"Skipped {text_of(len(skipped), 'file')} of no known format: {shown}")
+    for reason, (one, many) in _SKIPPED.items():
+        skipped = [each.path for each in source.skipped if each.reason == reason]
+        if skipped:
+            shown = ", ".join(map(str, skipped[:3])) + (", …" if len(skipped) > 3 else "")
+            say(f"Skipped {text_of(len(skipped), one, many)}: {shown}")

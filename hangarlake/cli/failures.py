@@ -8,14 +8,25 @@ from contextlib import contextmanager
 
 from hangarlake import errors
 
-__all__ = ["CONFLICT", "FAILED", "USAGE", "Failure", "UsageFailure", "describe", "refusals", "status_of"]
+__all__ = [
+    "CONFLICT",
+    "FAILED",
+    "INTERRUPTED",
+    "USAGE",
+    "Failure",
+    "UsageFailure",
+    "describe",
+    "interruptible",
+    "refusals",
+    "status_of",
+]
 
 CONFLICT = 1
 USAGE = 2
 FAILED = 3
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
-# «Differences or conflicts or a check that failed»: the command worked, and this is its answer.
+# "Differences or conflicts or a check that failed": the command worked, and this is its answer.
 _ANSWERS = (
     errors.MergeConflictError,
     errors.CommitConflictError,
@@ -36,6 +47,29 @@ _REMEDIES = tuple(
         (r"with reset_branch\b", "with `hangarlake reset`"),
         (r"with delete_tag\b", "with `hangarlake tag --delete`"),
         (r"drop those with w\.reset\(names\)", "drop those with `hangarlake reset --column NAME`"),
+        (
+            r"already, on commit ([0-9a-f]+); delete it first\b",
+            r"already, on commit \1; delete it with `hangarlake tag --delete`",
+        ),
+        (r" \(there are: none\)", ""),
+        (
+            r"list them with repo\.branches and repo\.tags \(`hangarlake branch`, `hangarlake tag`\)",
+            "`hangarlake branch` and `hangarlake tag` list what there is",
+        ),
+        (r"close that checkout, wait for (?:it|the process) to end\b", "wait for it to end, or end it"),
+        (r", or open (?:the checkout|this one) with staging='memory'", ""),
+        (r" or cache_dir to a folder", " to a folder"),
+        (r"bring the data there first \(fetch_data\)", "bring the data there first (`hangarlake fetch-data`)"),
+        (
+            r"resolve them with resolve='ours', 'theirs' or a function of each conflict",
+            "take one side with --ours or --theirs",
+        ),
+        (r"use w\['[^']*'\], or ", ""),
+        (
+            r"(an?) (column|array) (.*) remove it with w\.remove\('([^']*)'\)",
+            r"\1 \2 \3 remove it with `hangarlake \2 remove \4`",
+        ),
+        (r"(drop it|undo that) with w\.reset\('([^']*)'\)", r"\1 with `hangarlake reset --column \2`"),
         (r"create_branch\(name, at='([^']*)'\)", r"`hangarlake branch NAME \1`"),
     )
 )
@@ -71,6 +105,15 @@ def refusals(status: int = USAGE) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def interruptible(said: str) -> Iterator[None]:
+    """Report Ctrl-C by a line that tells what has become of the work."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Failure(said, INTERRUPTED) from error
+
+
 def status_of(error: BaseException) -> int:
     """Return the exit status that an error stands for."""
     if isinstance(error, Failure):
@@ -78,14 +121,14 @@ def status_of(error: BaseException) -> int:
     if isinstance(error, _ANSWERS):
         return CONFLICT
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
+        return INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
     # typer brings click's exceptions with it in some releases and imports them in others: known by what they have.
     if hasattr(error, "format_message"):
         return USAGE
     if type(error).__name__ == "Abort":
-        return _INTERRUPTED
+        return INTERRUPTED
     if type(error).__name__ == "Exit":
         return int(getattr(error, "exit_code", FAILED))
     return FAILED
@@ -93,7 +136,9 @@ def status_of(error: BaseException) -> int:
 
 def describe(error: BaseException) -> str:
     """Return an error as one line of text; empty where there is nothing to say."""
-    if isinstance(error, SystemExit) or type(error).__name__ in ("Abort", "Exit", "KeyboardInterrupt"):
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        return "Interrupted."
+    if isinstance(error, SystemExit) or type(error).__name__ == "Exit":
         return ""
     if hasattr(error, "format_message"):
         text = str(error.format_message())
@@ -102,7 +147,7 @@ def describe(error: BaseException) -> str:
     elif isinstance(error, errors.HangarlakeError):
         text = _in_terms_of_commands(str(error)) or type(error).__name__
     elif isinstance(error, OSError) and error.strerror:
-        # Without the «[Errno 2]», which tells nobody anything.
+        # Without the "[Errno 2]", which tells nobody anything.
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         text = ": ".join([" and ".join(names), error.strerror] if names else [error.strerror])
     elif isinstance(error, Failure | OSError | ImportError):

@@ -1,7 +1,7 @@
 """Sample keys on the command line, where everything is text.
 
 What is typed is a string key; ``int:5`` is the integer. Commands that look a sample up also find the integer 5 under ``5`` if there is no
-string of that name. ``str:int:5`` is the string ``int:5``.
+string of that name; those that make one refuse to make the string beside the integer, unless it is written ``str:5``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ from hangarlake.cli.failures import UsageFailure
 if TYPE_CHECKING:
     from hangarlake.columns.column import Column
 
-__all__ = ["KEY_HELP", "find_key", "find_sub_key", "parse_key"]
+__all__ = ["KEY_HELP", "NEW_KEY_HELP", "find_key", "find_sub_key", "is_explicit", "parse_key"]
 
-KEY_HELP = "A key is text; int:5 is the integer 5."
+KEY_HELP = "5 is the text, or the integer if there is only that; int:5 and str:5 say which."
+NEW_KEY_HELP = "5 is text, and refused where the column has the integer; int:5 and str:5 say which."
 _NUMBER = re.compile(r"0|-?[1-9][0-9]*")
+
+
+def is_explicit(text: str) -> bool:
+    """Tell whether it says whether it is an integer or text."""
+    return text.startswith(("int:", "str:"))
 
 
 def parse_key(text: str) -> str | int:

@@ -6,15 +6,17 @@ What files may hold is described by :class:`~hangarlake.formats.base.Format`, wh
 
 from hangarlake.formats.base import ENTRY_POINT_GROUP, Format, Member, format_for, format_named, formats
 from hangarlake.formats.exporting import ExportResult, export_column
-from hangarlake.formats.importing import (
-    ImportOptions,
-    ImportResult,
-    SourceFile,
-    find_files,
-    import_columns,
-    import_samples,
-)
+from hangarlake.formats.importing import SkippedFile, SourceFile, find_files, import_columns, import_samples
 from hangarlake.formats.names import file_names, key_of_name
+from hangarlake.formats.samples import ImportOptions, ImportResult, UnclearKeysError
+from hangarlake.formats.tables import (
+    TableColumns,
+    delimiter_of,
+    export_table,
+    import_members,
+    import_table,
+    table_header,
+)
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -23,14 +25,22 @@ __all__ = [
     "ImportOptions",
     "ImportResult",
     "Member",
+    "SkippedFile",
     "SourceFile",
+    "TableColumns",
+    "UnclearKeysError",
+    "delimiter_of",
     "export_column",
+    "export_table",
     "file_names",
     "find_files",
     "format_for",
     "format_named",
     "formats",
     "import_columns",
+    "import_members",
     "import_samples",
+    "import_table",
     "key_of_name",
+    "table_header",
 ]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hangarlake.errors import HangarlakeError, SampleNotFoundError, SchemaError
 from hangarlake.formats.base import Format, Member, format_named
@@ -18,10 +18,20 @@ from hangarlake.formats.names import Key, file_names, quote_part
 if TYPE_CHECKING:
     from hangarlake.columns.column import Column
 
-__all__ = ["ExportResult", "default_format", "export_column"]
+__all__ = ["ExportResult", "check_targets", "default_format", "export_column", "key_count", "values_of", "write_file"]
 
 Progress = Callable[[int], None]
 _BATCH = 256
+
+
+class Writer(Protocol):
+    """What of a format is needed to write a file."""
+
+    def write(self, path: Path, members: Iterable[Member]) -> None:
+        """Write a new file."""
+        ...
+
+
 _DEFAULTS = {"ndarray": "npy", "str": "text", "json": "json", "bytes": "bytes"}
 
 
@@ -105,7 +115,7 @@ def export_column(
     suffix = chosen.suffixes[0]
     names = file_names(wanted, suffix)
     targets = [f"{quote_part(name)}{suffix}"] if chosen.holds_many else list(names.values())
-    _check_targets(root, targets, force=force)
+    check_targets(root, targets, force=force)
     if dry_run:
         return ExportResult(name, str(root), len(wanted), len(targets), 0)
     root.mkdir(parents=True, exist_ok=True)
@@ -114,11 +124,21 @@ def export_column(
         members = (
             (names[key].removesuffix(suffix), value) for key, value in _counted(_values(column, wanted), progress)
         )
-        written = _write(root, targets[0], chosen, members, force=force)
+        written = write_file(root, targets[0], chosen, members, force=force)
     else:
         for key, value in _counted(_values(column, wanted), progress):
-            written += _write(root, names[key], chosen, [(None, value)], force=force)
+            written += write_file(root, names[key], chosen, [(None, value)], force=force)
     return ExportResult(name, str(root), len(wanted), len(targets), written)
+
+
+def key_count(column: Column, keys: Sequence[Key] | None) -> int:
+    """Return how many samples an export has: those of `keys`, else all."""
+    return len(column) if keys is None else len(keys)
+
+
+def values_of(column: Column, keys: Sequence[Key] | None, progress: Progress | None) -> Iterator[tuple[Key, Any]]:
+    """Yield keys with their values, by default of a whole column, read in batches."""
+    return _counted(_values(column, _all_keys(column) if keys is None else keys), progress)
 
 
 def _all_keys(column: Column) -> Iterator[Key]:
@@ -129,7 +149,7 @@ def _all_keys(column: Column) -> Iterator[Key]:
             yield key
 
 
-def _values(column: Column, keys: Sequence[Key]) -> Iterator[tuple[Key, Any]]:
+def _values(column: Column, keys: Iterable[Key]) -> Iterator[tuple[Key, Any]]:
     """Yield every key with its value, read in batches."""
     rest = iter(keys)
     while batch := list(islice(rest, _BATCH)):
@@ -143,8 +163,13 @@ def _counted(pairs: Iterable[tuple[Key, Any]], progress: Progress | None) -> Ite
             progress(1)
 
 
-def _check_targets(root: Path, targets: Iterable[str], *, force: bool) -> None:
-    """See before anything is written that no file is in the way and that no link leads out of the folder."""
+def check_targets(root: Path, targets: Iterable[str], *, force: bool) -> None:
+    """See before anything is written that no file is in the way and that no link leads out of the folder.
+
+    Raises
+    ------
+    FileExistsError, SchemaError
+    """
     if root.exists() and not root.is_dir():
         raise FileExistsError(f"{root} is a file; give a folder to write to")
     checked: set[Path] = set()
@@ -172,7 +197,7 @@ def _check_folder(folder: Path) -> None:
         raise FileExistsError(f"{folder} is a file, and a folder of that name is needed; choose another place")
 
 
-def _write(root: Path, target: str, format: Format, members: Iterable[Member], *, force: bool) -> int:
+def write_file(root: Path, target: str, format: Writer, members: Iterable[Member], *, force: bool) -> int:
     """Write one file beside its place and move it there when it is complete. Return its size."""
     path = root / target
     path.parent.mkdir(parents=True, exist_ok=True)

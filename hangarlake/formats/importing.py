@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hangarlake.errors import CorruptionError, HangarlakeError, NodeNotFoundError, SchemaError, UnsupportedFormatError
+from hangarlake.errors import CorruptionError, HangarlakeError, SchemaError, UnsupportedFormatError
 from hangarlake.formats.base import Format, Member, format_for, formats
 from hangarlake.formats.names import Key, key_of_name, nested_key_of_name, split_nested
+from hangarlake.formats.samples import (
+    DEFAULTS,
+    Clashes,
+    ImportOptions,
+    ImportResult,
+    Place,
+    Progress,
+    counted,
+    no_column,
+    stage_samples,
+    typed_key,
+)
+from hangarlake.records.marker import MARKER_KEY
 
 if TYPE_CHECKING:
-    from hangarlake.columns.column import Column
     from hangarlake.write_checkout import WriteCheckout
 
-__all__ = ["ImportOptions", "ImportResult", "SourceFile", "find_files", "import_columns", "import_samples"]
-
-Progress = Callable[[int], None]
+__all__ = ["SkippedFile", "SourceFile", "find_files", "import_columns", "import_samples", "without_suffix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +57,28 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportResult:
-    """What an import has staged.
+class SkippedFile:
+    """A file or folder that is not imported.
 
     Attributes
     ----------
-    columns : tuple of str
-        Columns that it wrote to.
-    created : tuple of str
-        Those of them that are new.
-    samples : int
-        Samples read, over all columns.
-    added : int
-        Samples whose keys were not there before; the others had a value already, this one or another.
+    path : Path
+    reason : str
+        ``"format"``: no format claims it; ``"other"``: another format than was asked for; ``"hidden"``: its name begins with a dot;
+        ``"repository"``: a folder that is one.
     """
 
-    columns: tuple[str, ...]
-    created: tuple[str, ...]
-    samples: int
-    added: int
+    path: Path
+    reason: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as JSON-ready values."""
-        return {**asdict(self), "columns": list(self.columns), "created": list(self.created)}
+    def to_dict(self) -> dict[str, str]:
+        """Return everything, JSON-ready."""
+        return {"path": str(self.path), "reason": self.reason}
 
 
 def find_files(
     paths: Iterable[str | os.PathLike[str]], *, format: Format | None = None
-) -> tuple[list[SourceFile], list[Path]]:
+) -> tuple[list[SourceFile], list[SkippedFile]]:
     """Find what there is to import.
 
     Parameters
@@ -90,18 +92,18 @@ def find_files(
     -------
     files : list of SourceFile
         In the order given; those of a folder sorted by path.
-    skipped : list of Path
-        Files in folders that no format claims.
+    skipped : list of SkippedFile
+        What is in folders and is not taken.
 
     Raises
     ------
     FileNotFoundError
         A path does not exist.
     UnsupportedFormatError
-        No format reads a file that was named, or any of a folder.
+        No format reads a file that was named, or any of a folder; or a folder is a repository.
     """
     files: list[SourceFile] = []
-    skipped: list[Path] = []
+    skipped: list[SkippedFile] = []
     for path in map(Path, paths):
         if not path.is_dir():
             if not path.exists():
@@ -111,55 +113,30 @@ def find_files(
                 raise UnsupportedFormatError(
                     f"no format reads {path}; there are {', '.join(sorted(formats()))} (choose one with --format)"
                 )
-            files.append(SourceFile(path, _without_suffix(path.name, chosen), False, chosen))
+            files.append(SourceFile(path, without_suffix(path.name, chosen), False, chosen))
             continue
+        if _is_repository(path):
+            raise UnsupportedFormatError(
+                f"{path} is a repository, not a folder of files; take samples out of it with export"
+            )
         before = len(files)
-        for file in _walk(path):
+        for file in _walk(path, skipped):
             chosen = format_for(file)
             if chosen is None or (format is not None and chosen.name != format.name):
-                skipped.append(file)
+                skipped.append(SkippedFile(file, "format" if chosen is None else "other"))
             else:
-                files.append(SourceFile(file, _without_suffix(file.relative_to(path).as_posix(), chosen), True, chosen))
+                files.append(SourceFile(file, without_suffix(file.relative_to(path).as_posix(), chosen), True, chosen))
         if len(files) == before:
             wanted = format.name if format else ", ".join(sorted(formats()))
             raise UnsupportedFormatError(f"the folder {path} holds no file of a known format ({wanted})")
     return files, skipped
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """How files become samples.
-
-    Attributes
-    ----------
-    key : str, int or pair, optional
-        Key of the one sample that there is.
-    split : bool
-        Cut every array along its first axis into samples, numbered through all files from `start`.
-    start : int
-        Number of the first sample when splitting.
-    exported : bool
-        Undo the escapes that ``export`` makes in file names; whole numbers become integer keys.
-    create : bool
-        Make a column that is not there, for values like the first one.
-    nested, variable_shape : bool
-        What kind of column to make.
-    """
-
-    key: Key | None = None
-    split: bool = False
-    start: int = 0
-    exported: bool = False
-    create: bool = False
-    nested: bool = False
-    variable_shape: bool = False
-
-
 def import_samples(
     writer: WriteCheckout,
     files: Sequence[SourceFile],
     column: str,
-    options: ImportOptions = ImportOptions(),  # it is immutable
+    options: ImportOptions = DEFAULTS,
     *,
     progress: Progress | None = None,
 ) -> ImportResult:
@@ -187,16 +164,21 @@ def import_samples(
     NodeNotFoundError
         There is no such column, and ``options.create`` is not set.
     """
-    _check_names(files, options)
-    nested = writer.columns[column].nested if column in writer.columns else options.nested
-    place = _Place()
-    return _stage(writer, column, _samples(files, place, options, nested, progress), options, place)
+    target = writer.columns.get(column)
+    nested = target.nested if target is not None else options.nested
+    clashes = Clashes(column, None if options.exported or options.key_type is not None else target)
+    _check_names(files, options, nested, clashes)
+    place = Place()
+    samples = _samples(files, place, options, nested, progress)
+    if any(file.format.holds_many for file in files) and not options.split:
+        samples = clashes.watch(samples)
+    return stage_samples(writer, column, samples, options, place)
 
 
 def import_columns(
     writer: WriteCheckout,
     file: SourceFile,
-    options: ImportOptions = ImportOptions(),  # it is immutable
+    options: ImportOptions = DEFAULTS,
     *,
     progress: Progress | None = None,
 ) -> ImportResult:
@@ -205,18 +187,26 @@ def import_columns(
     When splitting, each array's first axis are the samples; otherwise each array is one sample under the stem of the
     file. The archive is read twice: once to check everything, so that nothing is staged if anything is wrong.
     """
-    place = _Place()
+    place = Place()
     columns: list[str] = []
     for name, value in _members(file, place):
         with place.named():
             _check_member(writer, str(name), np.asarray(value), options)
+            if options.key_type is None:
+                clashes = Clashes(str(name), writer.columns.get(str(name)))
+                clashes.note(_number(options.start, options) if options.split else file.base)
+                clashes.refuse()
         columns.append(str(name))
     if len(set(columns)) != len(columns):
         raise SchemaError(f"{file.path} has two members of one name")
     results = []
     for name, value in _members(file, place):
-        samples = _split(value, file.path, options.start) if options.split else iter([(file.base, value)])
-        results.append(_stage(writer, str(name), _counted(samples, place, progress), options, place))
+        samples = (
+            _split(value, file.path, options.start, options)
+            if options.split
+            else iter([(typed_key(file.base, options.key_type), value)])
+        )
+        results.append(stage_samples(writer, str(name), counted(samples, place, progress), options, place))
     return ImportResult(
         columns=tuple(columns),
         created=tuple(name for result in results for name in result.created),
@@ -225,59 +215,7 @@ def import_columns(
     )
 
 
-class _Place:
-    """Where in the files an import has come to, so that an error can say it."""
-
-    def __init__(self) -> None:
-        self.path: Path | None = None
-        self.samples = 0
-
-    @contextmanager
-    def named(self) -> Iterator[None]:
-        """Put the name of the present file in front of errors about its values."""
-        try:
-            yield
-        except SchemaError as error:
-            if self.path is None or str(self.path) in str(error):
-                raise
-            raise SchemaError(f"{self.path}: {error}") from error
-
-
-def _stage(
-    writer: WriteCheckout, name: str, samples: Iterator[tuple[Key, Any]], options: ImportOptions, place: _Place
-) -> ImportResult:
-    """Write samples into one column, which is made first where that is asked for; all or nothing."""
-    before = place.samples
-    created = name not in writer.columns
-    if created:
-        if not options.create:
-            raise NodeNotFoundError(
-                f"there is no column {name!r}; make one with `hangarlake column add {name}` or pass --create"
-            )
-        first = next(samples, None)
-        if first is None:
-            raise SchemaError("there is no sample to import, and so nothing to make a column from")
-        with place.named():
-            _create(writer, name, first[1], options)
-        samples = chain([first], samples)
-    column = writer.columns[name]
-    length = _count(column)
-    try:
-        with place.named():
-            column.update(samples)
-    except BaseException:
-        if created:
-            writer.remove(name)
-        raise
-    return ImportResult((name,), (name,) if created else (), place.samples - before, _count(column) - length)
-
-
-def _count(column: Column) -> int:
-    """Return the number of values: in a nested column a sample holds several."""
-    return sum(len(column[sample]) for sample in column) if column.nested else len(column)
-
-
-def _members(file: SourceFile, place: _Place) -> Iterator[Member]:
+def _members(file: SourceFile, place: Place) -> Iterator[Member]:
     """Read a file; whatever its format raises becomes one error that names it."""
     place.path = file.path
     try:
@@ -290,7 +228,7 @@ def _members(file: SourceFile, place: _Place) -> Iterator[Member]:
 
 
 def _samples(
-    files: Sequence[SourceFile], place: _Place, options: ImportOptions, nested: bool, progress: Progress | None
+    files: Sequence[SourceFile], place: Place, options: ImportOptions, nested: bool, progress: Progress | None
 ) -> Iterator[tuple[Key, Any]]:
     """Yield keys and values of all files."""
     origin: dict[Key, Path] = {}
@@ -298,48 +236,55 @@ def _samples(
     for file in files:
         for member, value in _members(file, place):
             if options.split:
-                yield from _counted(_split(value, file.path, number), place, progress)
+                yield from counted(_split(value, file.path, number, options), place, progress)
                 number += len(value)
                 continue
-            key = _key(file, member, options.exported, nested) if options.key is None else options.key
+            key = _key(file, member, options, nested) if options.key is None else options.key
             if key in origin:
                 raise SchemaError(f"{origin[key]} and {file.path} both stand for the key {key!r}")
             origin[key] = file.path
-            yield from _counted([(key, value)], place, progress)
+            yield from counted([(key, value)], place, progress)
 
 
-def _counted(samples: Iterable[tuple[Key, Any]], place: _Place, progress: Progress | None) -> Iterator[tuple[Key, Any]]:
-    for sample in samples:
-        place.samples += 1
-        yield sample
-        if progress is not None:
-            progress(1)
-
-
-def _split(value: Any, path: Path, start: int) -> Iterator[tuple[Key, Any]]:
+def _split(value: Any, path: Path, start: int, options: ImportOptions) -> Iterator[tuple[Key, Any]]:
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         raise SchemaError(f"{path} holds no array with a first axis to split")
-    return ((start + i, np.asarray(row)) for i, row in enumerate(value))
+    return ((_number(start + i, options), np.asarray(row)) for i, row in enumerate(value))
 
 
-def _key(file: SourceFile, member: str | None, exported: bool, nested: bool) -> Key:
+def _number(number: int, options: ImportOptions) -> Key:
+    return str(number) if options.key_type == "text" else number
+
+
+def _key(file: SourceFile, member: str | None, options: ImportOptions, nested: bool) -> Key:
     parts = [] if member is not None and not file.found else [file.base]
     name = "/".join(parts if member is None else [*parts, member])
+    if options.exported:
+        return nested_key_of_name(name) if nested else key_of_name(name)
     if not nested:
-        return key_of_name(name) if exported else name
-    return nested_key_of_name(name) if exported else split_nested(name)
+        return typed_key(name, options.key_type)
+    sample, sub = split_nested(name)
+    return typed_key(str(sample), options.key_type), sub
 
 
-def _check_names(files: Sequence[SourceFile], options: ImportOptions) -> None:
+def _check_names(files: Sequence[SourceFile], options: ImportOptions, nested: bool, clashes: Clashes) -> None:
     """Refuse what can be seen from the names alone, before any file is read."""
     if options.key is not None and (options.split or len(files) != 1 or files[0].format.holds_many):
         raise SchemaError("a key can be given for one file with one value only")
     if options.split:
-        return
-    seen: dict[str, Path] = {}
-    for file in files:
-        if not file.format.holds_many and seen.setdefault(file.base, file.path) is not file.path:
-            raise SchemaError(f"{seen[file.base]} and {file.path} both stand for the key {file.base!r}")
+        clashes.note(_number(options.start, options))
+    elif options.key is not None:
+        clashes.note(options.key)
+    else:
+        seen: dict[Key, Path] = {}
+        for file in files:
+            if file.format.holds_many:
+                continue
+            key = _key(file, None, options, nested)
+            if seen.setdefault(key, file.path) is not file.path:
+                raise SchemaError(f"{seen[key]} and {file.path} both stand for the key {key!r}")
+            clashes.note(key)
+    clashes.refuse()
 
 
 def _check_member(writer: WriteCheckout, name: str, array: np.ndarray[Any, Any], options: ImportOptions) -> None:
@@ -348,7 +293,7 @@ def _check_member(writer: WriteCheckout, name: str, array: np.ndarray[Any, Any],
         raise SchemaError(f"its member {name!r} has no first axis to split")
     if name not in writer.columns:
         if not options.create:
-            raise NodeNotFoundError(f"there is no column {name!r}; add it first, or pass --create")
+            raise no_column(name)
         if options.split and len(array) == 0:
             raise SchemaError(f"its member {name!r} has no samples, and so nothing to make a column from")
         return
@@ -364,34 +309,30 @@ def _check_member(writer: WriteCheckout, name: str, array: np.ndarray[Any, Any],
         )
 
 
-def _create(writer: WriteCheckout, name: str, value: Any, options: ImportOptions) -> None:
-    """Make a column for values like this one."""
-    if isinstance(value, str):
-        writer.add_str_column(name, nested=options.nested)
-    elif isinstance(value, bytes):
-        writer.add_bytes_column(name, nested=options.nested)
-    elif isinstance(value, np.ndarray):
-        writer.add_ndarray_column(
-            name,
-            shape=(None,) * value.ndim if options.variable_shape else value.shape,
-            dtype=value.dtype.newbyteorder("="),
-            variable_shape=options.variable_shape,
-            nested=options.nested,
-        )
-    else:
-        writer.add_json_column(name, nested=options.nested)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted; not what is hidden, and not through links to folders."""
+def _walk(folder: Path, skipped: list[SkippedFile]) -> Iterator[Path]:
+    """Yield the files below a folder, sorted; not what is hidden, not through links to folders, and nothing of repositories."""
     for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        entered = []
+        for name in sorted(folders):
+            reason = "hidden" if name.startswith(".") else "repository" if _is_repository(Path(root, name)) else None
+            if reason is None:
+                entered.append(name)
+            else:
+                skipped.append(SkippedFile(Path(root, name), reason))
+        folders[:] = entered
+        skipped.extend(SkippedFile(Path(root, name), "hidden") for name in sorted(names) if name.startswith("."))
         yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _without_suffix(name: str, format: Format) -> str:
+def _is_repository(folder: Path) -> bool:
+    return (folder / MARKER_KEY).is_file()
+
+
+def without_suffix(name: str, format: Format | None) -> str:
+    """Return a file's name without the suffix by which its format is known, else without what stands behind the last dot."""
     lower = name.lower()
-    suffix = next((s for s in sorted(format.suffixes, key=len, reverse=True) if lower.endswith(s)), None)
+    suffixes = format.suffixes if format is not None else ()
+    suffix = next((s for s in sorted(suffixes, key=len, reverse=True) if lower.endswith(s)), None)
     if suffix is None:
         return name.removesuffix(Path(name).suffix) or name
     return name[: len(name) - len(suffix)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from hangarlake.formats.base import Member
 
-__all__ = ["BYTES", "JSON", "TEXT", "BytesFormat", "JsonFormat", "TextFormat"]
+__all__ = ["BYTES", "JSON", "TEXT", "BytesFormat", "JsonFormat", "TextFormat", "refuse_constant"]
 
 
 class TextFormat:
@@ -40,7 +40,7 @@ class JsonFormat:
 
     def read(self, path: Path) -> Iterator[Member]:
         """Yield the document."""
-        yield None, json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        yield None, json.loads(path.read_bytes().decode("utf-8"), parse_constant=refuse_constant)
 
     def write(self, path: Path, members: Iterable[Member]) -> None:
         """Write the document, readable and with a line end."""
@@ -66,7 +66,8 @@ class BytesFormat:
             path.write_bytes(bytes(value))
 
 
-def _refuse_constant(name: str) -> Any:
+def refuse_constant(name: str) -> Any:
+    """Refuse NaN and the infinities, which Python would read."""
     raise ValueError(f"{name} is not JSON")
 
 
