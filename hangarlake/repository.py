@@ -340,6 +340,16 @@ class Repository(RefMethods, HistoryMethods, TransferOperations, UpkeepOperation
             place.close()
             raise
 
+    def staged_branches(self) -> list[str]:
+        """Return the branches on which something is staged in this working copy, as it was last flushed."""
+        found = []
+        for name in self._session.refs.branches():
+            if self._staging_file(name).exists():
+                with self.staged(name) as view:
+                    if view.status():
+                        found.append(name)
+        return found
+
     def _head_of(self, rev: str | Commit | None) -> Movement:
         """Return where a branch stands that is to be written to."""
         resolved = self._session.locate(rev)

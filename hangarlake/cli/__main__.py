@@ -2,6 +2,6 @@
 
 import sys
 
-from hangarlake.cli.app import main
+from hangarlake.cli import main
 
 sys.exit(main())

@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from hangarlake.cli import arrays, columns, diffing, exchange, history, merging, refs, repositories, transfers, upkeep
 from hangarlake.cli.commands import Group, PipeClosedError
-from hangarlake.cli.failures import Failure, describe, status_of
+from hangarlake.cli.failures import INTERRUPTED, Failure, describe, status_of
 from hangarlake.cli.invocation import Invocation
 
 __all__ = ["app", "main"]
@@ -62,7 +62,7 @@ def _options(
             "--repo",
             "-r",
             metavar="URL",
-            help="The repository. Else $HANGARLAKE_REPO, else the nearest .hangarlake.toml upwards.",
+            help="The repository. Else $HANGARLAKE_REPO, else the nearest .hangarlake.toml or repository, here or above.",
         ),
     ] = None,
     option: Annotated[
@@ -75,7 +75,7 @@ def _options(
     unsafe: Annotated[
         bool,
         typer.Option(
-            "--allow-unsafe-store", help="Write to a store without «create if absent»; for a single writer only."
+            "--allow-unsafe-store", help="Write to a store without “create if absent”; for a single writer only."
         ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
@@ -115,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BaseException as error:
         return _leave_pipe() if _is_closed_pipe(error) else _report(error, invocation)
+    if result == INTERRUPTED:  # what typer makes of Ctrl-C
+        return _report(KeyboardInterrupt(), invocation)
     return result if isinstance(result, int) else 0
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hangarlake.cli.output import console, plain
+from hangarlake.cli.output import console, plain, short
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from hangarlake.diffs import Diff, NodeChange
+    from hangarlake.cli.conflicts import SmallValues
+    from hangarlake.diffs import Diff, EntryDiff, NodeChange
 
-__all__ = ["print_changes", "print_keys"]
+__all__ = ["print_changes", "print_keys", "small_changes"]
 
 # Regions of one array that are named.
 _REGIONS = 8
@@ -52,27 +53,44 @@ def _regions(diff: Diff) -> Iterator[str]:
             yield f"   {name}: and {len(regions) - _REGIONS:,} regions more"
 
 
-def print_keys(diff: Diff) -> None:
-    """Print every key that changed, in key order, below the name of its column or array."""
+def print_keys(diff: Diff, small: SmallValues | None = None) -> None:
+    """Print every key that changed, in key order, below the name of its column or array; with `small` its values, where they are."""
     for changes in (diff.columns, diff.arrays, diff.groups):
         for change in changes.values():
             if change.replaced is not None:
-                _print_keys_of(change.replaced)
-            _print_keys_of(change)
+                _print_keys_of(change.replaced, small)
+            _print_keys_of(change, small)
     if diff.attrs:
         console().print(_line("attributes", "bold"))
         for name in diff.attrs:
             console().print(_line(f"  ~ {name}", _STYLES["~"]))
 
 
-def _print_keys_of(change: NodeChange) -> None:
+def _print_keys_of(change: NodeChange, small: SmallValues | None) -> None:
     out = console()
     words = [change.state] if change.state != "renamed" else []
     out.print(_line(f"{change.name}  ({', '.join([*words, *change.notes()])})", "bold"))
     marks = {"added": "+", "removed": "-", "modified": "~"}
     for entry in change.entries():
         mark = marks[entry.state]
-        out.print(_line(f"  {mark} {entry.key!r}", _STYLES[mark]))
+        out.print(_line(f"  {mark} {entry.key!r}{_values_text(entry, small)}", _STYLES[mark]))
+
+
+def _values_text(entry: EntryDiff, small: SmallValues | None) -> str:
+    if small is None:
+        return ""
+    old, new = (side and (small.text(side) or short(side.digest or "")) for side in (entry.old, entry.new))
+    return f": {old} → {new}" if entry.old and entry.new else f": {old or new}"
+
+
+def small_changes(diff: Diff, small: SmallValues) -> Iterator[dict[str, Any]]:
+    """Yield what became of each small value, JSON-ready: column, key, and the texts of both sides (``None``: absent, or not small)."""
+    for change in diff.columns.values():
+        for entry in change.entries():
+            old, new = (side and small.text(side) for side in (entry.old, entry.new))
+            if old or new:
+                key = list(entry.key) if isinstance(entry.key, tuple) else entry.key
+                yield {"column": change.name, "key": key, "old": old, "new": new}
 
 
 def _line(text: str, style: str) -> Text:

@@ -8,7 +8,24 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from hangarlake.cli.failures import UsageFailure
+
 __all__ = ["Command", "Group", "PipeClosedError", "add_commands", "add_group"]
+
+
+_NO_CHECKOUT = "there is no checkout: name the branch with --branch, or what to read with --rev"
+# What a hand that is used to git types.
+_OF_GIT = {
+    "add": "files are staged by `hangarlake import`",
+    "checkout": _NO_CHECKOUT,
+    "mv": "columns are renamed by `hangarlake column rename`, arrays by `hangarlake array rename`",
+    "rebase": "there is no rebase: `hangarlake commit` puts what is staged on top of a branch that has moved on, and "
+    "`hangarlake cherry-pick` repeats a commit",
+    "restore": "there is no checkout to restore: `hangarlake reset` drops what is staged",
+    "rm": "columns are removed by `hangarlake column remove`, arrays by `hangarlake array remove`",
+    "stash": "there is no stash: what is staged on a branch stays there while you work on another",
+    "switch": _NO_CHECKOUT,
+}
 
 
 class PipeClosedError(Exception):
@@ -36,6 +53,12 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise PipeClosedError from error
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command; one that only git has is answered with what there is instead."""
+        if args and ctx.parent is None and args[0] in _OF_GIT and args[0] not in self.commands:
+            raise UsageFailure(f"{_OF_GIT[args[0]]}; see https://hangarlake.dev/from/git/")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is click's
         """Return the names in the order in which they were added."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hangarlake.cli.commands import add_commands
-from hangarlake.cli.failures import UsageFailure
+from hangarlake.cli.failures import CONFLICT, Failure, UsageFailure, interruptible
 from hangarlake.cli.invocation import invocation_of
 from hangarlake.cli.keys import KEY_HELP, find_key, find_sub_key, parse_key
 from hangarlake.cli.options import Author, Branch, Json, Rev, SubKey
@@ -40,13 +41,16 @@ def status(
     with repo.staged(name) as view:
         head, staged = repo.resolve(name), view.status()
         if as_json:
-            print_json({"branch": name, "commit": head.id, "writer": view.writer, "staged": staged.to_dict()})
+            elsewhere = _staged_elsewhere(repo, name)
+            facts = {"branch": name, "commit": head.id, "writer": view.writer, "staged": staged.to_dict()}
+            print_json({**facts, "staged_on": [*([name] if staged else []), *elsewhere]})
             return
         say(f"On branch {name}, at {short(head.id)} ({subject(head)})")
         if view.writer is not None:
             say(f"Process {view.writer} is writing to it; what it has not flushed is not shown.")
         if not staged:
-            say("Nothing is staged.")
+            elsewhere = _staged_elsewhere(repo, name) if branch is None else []
+            say(f"Nothing is staged on {name}; {_pointer(elsewhere)}." if elsewhere else "Nothing is staged.")
             return
         say("Staged:")
         print_changes(staged)
@@ -64,16 +68,39 @@ def commit(
     as_json: Json = False,
 ) -> None:
     """Make a commit of what is staged. Exit status 1 if nothing is, or if the branch moved and changed the same samples."""
+    from hangarlake.errors import NothingToCommitError
+
     if not message.strip():
         raise UsageFailure("the message is blank; say with -m what changed, and why")
     repo = invocation_of(ctx).open(author=author)
     name = branch or repo.default_branch
     with repo.checkout(name, write=True) as writer:
-        made = writer.commit(message, author=author, rebase=rebase, allow_empty=allow_empty)
+        try:
+            with interruptible("Interrupted; `hangarlake status` tells whether anything is left to commit."):
+                made = writer.commit(message, author=author, rebase=rebase, allow_empty=allow_empty)
+        except NothingToCommitError as error:
+            elsewhere = _staged_elsewhere(repo, name) if branch is None else []
+            if not elsewhere:
+                raise
+            raise Failure(f"nothing is staged on {name!r}; {_pointer(elsewhere)}", CONFLICT) from error
     if as_json:
         print_json(made.to_dict())
     else:
         say(f"[{name} {short(made.id)}] {subject(made)}")
+
+
+def _staged_elsewhere(repo: Repository, branch: str) -> list[str]:
+    """Return the other branches of this working copy on which something is staged."""
+    from hangarlake.errors import StorageError
+
+    try:
+        return [each for each in repo.staged_branches() if each != branch]
+    except StorageError:
+        return []  # a damaged file is reported to whoever works on its branch
+
+
+def _pointer(branches: list[str]) -> str:
+    return f"staged: {', '.join(map(repr, branches))} (use --branch {shlex.quote(branches[0])})"
 
 
 def log(
@@ -102,9 +129,16 @@ def log(
     ] = None,
     graph: Annotated[bool, typer.Option("--graph", help="Draw how lines of history part and meet.")] = False,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
+    patch: Annotated[
+        bool, typer.Option("--patch", "-p", hidden=True, help="As git has it; there is none here.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the history of a revision, newest first: of everything, of a column or array, or of one sample."""
+    if patch:
+        raise UsageFailure(
+            "log shows no changes: `hangarlake show REV` has those of one commit, and `hangarlake diff A B --keys` those between two"
+        )
     if key is not None and node is None:
         raise UsageFailure("--key needs --node")
     if graph and (node is not None or as_json):
@@ -225,7 +259,7 @@ def reflog(
 def _print_commit(commit: Commit) -> None:
     say(f"commit {commit.id}", style="yellow")
     if len(commit.parents) > 1:
-        say(f"Merge:  {' '.join(short(parent) for parent in commit.parents)}")
+        say(f"Merge: {' '.join(short(parent) for parent in commit.parents)}")
     say(f"Author: {commit.author}")
     say(f"Date:   {moment(commit.time)}")
     say("")

@@ -17,9 +17,11 @@ from hangarlake.cli.failures import UsageFailure, refusals
 if TYPE_CHECKING:
     from hangarlake import Repository, WriteCheckout
 
-__all__ = ["CONFIG_NAME", "Invocation", "invocation_of", "is_local", "parse_options"]
+__all__ = ["CONFIG_NAME", "Invocation", "found_url", "invocation_of", "is_local", "parse_options"]
 
 CONFIG_NAME = ".hangarlake.toml"
+# What every repository holds: records.marker.MARKER_KEY, which takes long to import.
+_MARKER = "hangarlake.json"
 _REPO_VARIABLE = "HANGARLAKE_REPO"
 _OPTIONS_VARIABLE = "HANGARLAKE_OPTIONS"
 # Options that are text even if they look like a number.
@@ -39,7 +41,7 @@ class Invocation:
     options : dict
         Storage options; never shown.
     allow_unsafe_store : bool
-        Whether a store without «create if absent» will do.
+        Whether a store without "create if absent" will do.
     """
 
     def __init__(self) -> None:
@@ -60,10 +62,11 @@ class Invocation:
 
     def url(self) -> str:
         """Return the URL of the repository, wherever it is told."""
-        url = self.given_url or _url_of_config(Path.cwd())
+        url = self.given_url or found_url(Path.cwd())
         if url is None:
             raise UsageFailure(
-                f"no repository: give -r URL, set {_REPO_VARIABLE}, or run in a folder with a {CONFIG_NAME} (`hangarlake init` writes one)"
+                f"no repository: give -r URL, set {_REPO_VARIABLE}, or run in a folder with a {CONFIG_NAME} (`hangarlake init` writes one) "
+                "or in a repository's own folder"
             )
         return url
 
@@ -147,13 +150,15 @@ def _options_of_environment() -> dict[str, Any]:
         raise UsageFailure(str(error)) from error
 
 
-def _url_of_config(folder: Path) -> str | None:
-    """Look for the file that names the repository, in a folder and those above it."""
+def found_url(folder: Path) -> str | None:
+    """Look for the file that names the repository, or the repository itself, in a folder and those above it: the nearest is meant."""
     import tomllib
 
     for place in (folder, *folder.parents):
         path = place / CONFIG_NAME
         if not path.is_file():
+            if (place / _MARKER).is_file():
+                return str(place)
             continue
         try:
             url = tomllib.loads(path.read_text("utf-8")).get("url")

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from hangarlake.cli.commands import add_commands
-from hangarlake.cli.failures import CONFLICT, Failure, UsageFailure, refusals
+from hangarlake.cli.conflicts import attempt
+from hangarlake.cli.failures import UsageFailure
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.options import Branch, Json
-from hangarlake.cli.output import print_json, print_table, say, short, subject, text_of
+from hangarlake.cli.options import Branch, Json, Ours, Theirs
+from hangarlake.cli.output import print_json, say, short, subject
 
 if TYPE_CHECKING:
-    from hangarlake import Commit, Conflict, Repository
+    from hangarlake import Commit, Repository
 
-__all__ = ["register"]
+__all__ = ["register", "resolution"]
 
 Message: TypeAlias = Annotated[
     str | None, typer.Option("--message", "-m", help="The commit's message.", show_default=False)
 ]
-Ours: TypeAlias = Annotated[bool, typer.Option("--ours", help="Where both changed the same, take what the branch has.")]
-Theirs: TypeAlias = Annotated[bool, typer.Option("--theirs", help="Where both changed the same, take what comes in.")]
 Mainline: TypeAlias = Annotated[
     int | None,
     typer.Option("--mainline", min=1, help="Of a merge: the change relative to this parent.", show_default=False),
@@ -73,7 +72,7 @@ def merge(
 
     Exit status 1 with a list of the conflicts if both sides changed the same; nothing is changed then.
     """
-    resolve = _resolution(ours=ours, theirs=theirs, concatenate=concatenate)
+    resolve = resolution(ours=ours, theirs=theirs, concatenate=concatenate)
     repo = invocation_of(ctx).open()
     name = into or repo.default_branch
     before, incoming = repo.resolve(name), repo.resolve(source)
@@ -82,7 +81,7 @@ def merge(
         level: Any = granularity.value
         return repo.merge(source, name, message=message, resolve=resolve, granularity=level)
 
-    after = _attempt(join, as_json)
+    after = attempt(repo, join, as_json=as_json)
     if as_json:
         print_json({**after.to_dict(), "branch": name, "before": before.id})
     elif after == before:
@@ -102,7 +101,7 @@ def revert(
     as_json: Json = False,
 ) -> None:
     """Undo what a commit changed, by a new commit. Exit status 1 if later commits changed the same, or there is nothing to undo."""
-    resolve = _resolution(ours=ours, theirs=theirs)
+    resolve = resolution(ours=ours, theirs=theirs)
     repo = invocation_of(ctx).open()
     name = branch or repo.default_branch
     change = partial(repo.revert, rev, branch=name, message=message, mainline=mainline, resolve=resolve)
@@ -120,7 +119,7 @@ def cherry_pick(
     as_json: Json = False,
 ) -> None:
     """Repeat what a commit changed on another branch. Exit status 1 if the branch changed the same, or has it already."""
-    resolve = _resolution(ours=ours, theirs=theirs)
+    resolve = resolution(ours=ours, theirs=theirs)
     repo = invocation_of(ctx).open()
     name = branch or repo.default_branch
     change = partial(repo.cherry_pick, rev, branch=name, message=message, mainline=mainline, resolve=resolve)
@@ -130,58 +129,19 @@ def cherry_pick(
 def _apply(repo: Repository, branch: str, change: Callable[[], Commit], as_json: bool) -> None:
     """Make the commit that a change comes to on a branch, and show it."""
     before = repo.resolve(branch)
-    after = _attempt(change, as_json)
+    after = attempt(repo, change, as_json=as_json)
     if as_json:
         print_json({**after.to_dict(), "branch": branch, "before": before.id})
     else:
         _tell(repo, branch, before, after)
 
 
-def _resolution(**chosen: bool) -> Any:
+def resolution(**chosen: bool) -> Any:
+    """Return which side flags choose: the name of the one that is set, or ``None``."""
     names = [name for name, is_chosen in chosen.items() if is_chosen]
     if len(names) > 1:
         raise UsageFailure(f"--{names[0]} and --{names[1]} exclude each other")
     return names[0] if names else None
-
-
-def _attempt(join: Callable[[], Commit], as_json: bool) -> Commit:
-    """Run it; conflicts are listed."""
-    from hangarlake.errors import MergeConflictError
-
-    try:
-        with refusals():  # the number of a parent that is missing, for instance
-            return join()
-    except MergeConflictError as error:
-        if not error.conflicts:
-            raise
-        if as_json:
-            print_json({"conflicts": [conflict.to_dict() for conflict in error.conflicts]})
-        else:
-            _list(error.conflicts)
-        remedy = "nothing was changed; take one side with --ours or --theirs, or resolve them one by one in Python"
-        raise Failure(f"{text_of(len(error.conflicts), 'conflict')}: {remedy}", CONFLICT) from error
-
-
-def _list(conflicts: list[Conflict]) -> None:
-    def side(each: Any) -> str:
-        if each is None:
-            return "–"
-        return short(each.digest) if each.digest is not None else repr(each).removeprefix("<Side ").removesuffix(">")
-
-    print_table(
-        ("conflict", "in", "key", "base", "ours", "theirs"),
-        [
-            (
-                conflict.kind,
-                conflict.node or "attributes",
-                "" if conflict.key is None else repr(conflict.key),
-                side(conflict.base),
-                side(conflict.ours),
-                side(conflict.theirs),
-            )
-            for conflict in conflicts
-        ],
-    )
 
 
 def _tell(repo: Repository, what: str, before: Commit, after: Commit) -> None:

@@ -11,10 +11,12 @@ __all__ = [
     "Branch",
     "DryRun",
     "Json",
+    "Ours",
     "Rev",
     "RevOption",
     "Staged",
     "SubKey",
+    "Theirs",
     "UnsafeStore",
     "Yes",
 ]
@@ -36,10 +38,12 @@ Staged: TypeAlias = Annotated[bool, typer.Option("--staged", help="With what is 
 SubKey: TypeAlias = Annotated[
     str | None, typer.Option("--sub", help="Key within the sample, in a nested column.", show_default=False)
 ]
+Ours: TypeAlias = Annotated[bool, typer.Option("--ours", help="Where both changed the same, take what the branch has.")]
+Theirs: TypeAlias = Annotated[bool, typer.Option("--theirs", help="Where both changed the same, take what comes in.")]
 Author: TypeAlias = Annotated[
-    str | None, typer.Option(help='"Name <mail>"; else $HANGARLAKE_AUTHOR, else what git says.', show_default=False)
+    str | None, typer.Option(help="`Name <mail>`; else $HANGARLAKE_AUTHOR, else what git says.", show_default=False)
 ]
 UnsafeStore: TypeAlias = Annotated[
     bool,
-    typer.Option("--allow-unsafe-store", help="Accept a store without «create if absent»; for a single writer only."),
+    typer.Option("--allow-unsafe-store", help="Accept a store without “create if absent”; for a single writer only."),
 ]

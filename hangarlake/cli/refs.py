@@ -30,21 +30,33 @@ def branch(
         str | None,
         typer.Argument(metavar="REV", help="Where it begins; the default branch if left out.", show_default=False),
     ] = None,
-    delete: Annotated[str | None, typer.Option("--delete", "-d", metavar="NAME", help="Delete this branch.")] = None,
+    delete: Annotated[
+        str | None,
+        typer.Option(
+            "--delete", "-d", metavar="NAME", help="Delete this branch, if its commits are on another branch or a tag."
+        ),
+    ] = None,
+    delete_force: Annotated[
+        str | None, typer.Option("-D", metavar="NAME", help="Delete this branch in any case: --delete with --force.")
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Delete it even if its commits are on no other branch.")
+        bool, typer.Option("--force", "-f", help="Delete it even if its commits are on no other branch or tag.")
     ] = False,
-    yes: Yes = False,
+    yes: Yes = False,  # noqa: ARG001  # as other commands that delete have it; nothing is asked here
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """List, create or delete branches."""
-    if delete is not None and name is not None:
+    """List, create or delete branches.
+
+    Nothing is asked before a branch is deleted: without --force no commit is lost, and the reflog says where it was.
+    """
+    if sum(each is not None for each in (name, delete, delete_force)) > 1:
         raise UsageFailure("either create a branch or delete one")
+    delete, force = delete or delete_force, force or delete_force is not None
     repo = invocation_of(ctx).open()
     found = _Names("branch", repo.branches, dry_run=dry_run, as_json=as_json)
     if delete is not None:
-        found.delete(delete, lambda: repo.delete_branch(delete, force=force), yes=yes)
+        found.delete(delete, lambda: repo.delete_branch(delete, force=force), yes=True)
     elif name is not None:
         from hangarlake.records.movements import check_branch_name
 
@@ -97,9 +109,7 @@ def reset(
     ctx: typer.Context,
     rev: Annotated[
         str | None,
-        typer.Argument(
-            help="Where the branch is to stand; if left out, what is staged is dropped.", show_default=False
-        ),
+        typer.Argument(help="Where to move the branch; if left out, what is staged is dropped.", show_default=False),
     ] = None,
     branch: Branch = None,
     column: Annotated[
@@ -126,16 +136,23 @@ def reset(
             return
         confirm(f"Move {name} from {short(old.id)} to {short(new.id)}?", yes=yes)
         repo.reset_branch(name, new.id)
-        say(f"{name} stands at {short(new.id)}. It stood at {short(old.id)}.")
+        say(f"{name} is at {short(new.id)}. It was at {short(old.id)}.")
         return
     what = "what is staged" + (f" for {', '.join(column)}" if column else "") + f" on {name}"
     with repo.checkout(name, write=True) as writer:
+        staged = writer.status()
+        if not staged and not column:
+            say(f"Nothing was staged on {name}.")
+            return
         if dry_run:
             say(f"Would drop {what}.")
             return
-        confirm(f"Drop {what}?", yes=yes)
+        before = staged.to_dict()  # now: a difference is read when it is asked for
+        if staged:
+            confirm(f"Drop {what}?", yes=yes)
         writer.reset(column or None)
-    say(f"Dropped {what}.")
+        dropped = writer.status().to_dict() != before
+    say(f"Dropped {what}." if dropped else f"Nothing was staged{what.removeprefix('what is staged')}.")
 
 
 class _Names:
@@ -166,7 +183,7 @@ class _Names:
             with refusals(FAILED):
                 delete()
         at = short(commit or "")
-        self._tell("delete", name, commit, f", which stands at {at}" if self._dry_run else f" (it stood at {at})")
+        self._tell("delete", name, commit, f", which is at {at}" if self._dry_run else f" (it was at {at})")
 
     def _tell(self, verb: str, name: str, commit: str | None, where: str) -> None:
         if self._as_json:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hangarlake.cli.commands import add_commands
-from hangarlake.cli.failures import refusals
-from hangarlake.cli.invocation import CONFIG_NAME, invocation_of
+from hangarlake.cli.failures import Failure, refusals
+from hangarlake.cli.invocation import CONFIG_NAME, found_url, invocation_of
 from hangarlake.cli.options import Author, Json, Rev, UnsafeStore
 from hangarlake.cli.output import print_json, print_table, say, size, text_of
 
@@ -48,18 +49,21 @@ def init(
 
     Without a URL it is created where -r or $HANGARLAKE_REPO says, else in the folder .hangarlake here.
     """
-    from hangarlake import Repository
+    from hangarlake import Repository, RepositoryExistsError
 
     invocation = invocation_of(ctx)
     place = url or invocation.given_url or _HIDDEN_FOLDER
-    with refusals():
-        repo = Repository.create(
-            place,
-            storage_options=invocation.storage_options(),
-            author=author,
-            default_branch=branch,
-            allow_unsafe_store=unsafe or invocation.allow_unsafe_store,
-        )
+    try:
+        with refusals():
+            repo = Repository.create(
+                place,
+                storage_options=invocation.storage_options(),
+                author=author,
+                default_branch=branch,
+                allow_unsafe_store=unsafe or invocation.allow_unsafe_store,
+            )
+    except RepositoryExistsError as error:
+        raise Failure(f"there is a repository at {place} already, and it stays as it is; {_way_to(place)}") from error
     # With -r or the variable the user has a way to name the repository already.
     wanted = config and (url is not None or invocation.given_url is None)
     problem = _write_config(place) if wanted else None
@@ -82,7 +86,7 @@ def init(
 
 
 def info(ctx: typer.Context, as_json: Json = False) -> None:
-    """Say what is where: the repository, its branches and tags, and the columns at the head of the default branch."""
+    """Show the repository's address, its branches and tags, and the columns and arrays on the default branch."""
     invocation = invocation_of(ctx)
     repo = invocation.open()
     branches, tags = dict(repo.branches), dict(repo.tags)
@@ -109,15 +113,15 @@ def info(ctx: typer.Context, as_json: Json = False) -> None:
         )
         return
     say(url, style="bold")
-    say(f"id        {repo.id}")
-    say(f"author    {repo.author}")
+    say(f"id             {repo.id}")
+    say(f"you commit as  {repo.author}")
     say(
-        f"branches  {', '.join(name + ' (default)' if name == repo.default_branch else name for name in branches) or 'none'}"
+        f"branches       {', '.join(name + ' (default)' if name == repo.default_branch else name for name in branches) or 'none'}"
     )
-    say(f"tags      {', '.join(tags) or 'none'}")
+    say(f"tags           {', '.join(tags) or 'none'}")
     held = [f"{column['name']} ({text_of(int(str(column['samples'])), 'sample')})" for column in columns]
-    say(f"columns   {', '.join(held) or 'none'}")
-    say(f"arrays    {', '.join(arrays) or 'none'}")
+    say(f"columns        {', '.join(held) or 'none'}")
+    say(f"arrays         {', '.join(arrays) or 'none'}")
 
 
 def stats(
@@ -153,6 +157,14 @@ def demo(
 
     invocation = invocation_of(ctx)
     run(url or invocation.explicit_url, invocation.storage_options(), invocation.redact)
+
+
+def _way_to(place: str) -> str:
+    """Return how a repository at a place is named by commands."""
+    found = found_url(Path.cwd())
+    if found is not None and (found == place or Path(found).resolve() == Path(place).resolve()):
+        return "commands in this folder use it"
+    return f"use it with -r {shlex.quote(place)}"
 
 
 def _write_config(url: str) -> str | None:

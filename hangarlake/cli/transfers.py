@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from hangarlake.cli.commands import add_commands, add_group
+from hangarlake.cli.conflicts import attempt
 from hangarlake.cli.failures import UsageFailure, refusals
-from hangarlake.cli.invocation import Invocation, invocation_of, parse_options
+from hangarlake.cli.invocation import Invocation, invocation_of, is_local, parse_options
 from hangarlake.cli.keys import KEY_HELP, find_key, parse_key
-from hangarlake.cli.options import Author, Branch, DryRun, Json, Rev, UnsafeStore, Yes
+from hangarlake.cli.merging import resolution
+from hangarlake.cli.options import Author, Branch, DryRun, Json, Ours, Rev, Theirs, UnsafeStore, Yes
 from hangarlake.cli.output import confirm, print_json, print_table, say, short, size, text_of
 
 if TYPE_CHECKING:
-    from hangarlake import Progress, Repository
+    from hangarlake import Commit, Progress, Repository
 
 __all__ = ["register"]
 
@@ -61,7 +65,9 @@ def clone(
     branch: Branches = None,
     data: Annotated[
         bool,
-        typer.Option("--data", help="Bring all data as well, now and with every fetch; else the book-keeping alone."),
+        typer.Option(
+            "--data", help="Bring all data as well, now and with every fetch; else history and records alone."
+        ),
     ] = False,
     options: RemoteOptions = None,
     author: Author = None,
@@ -100,8 +106,12 @@ def clone(
             allow_unsafe_store=unsafe or invocation.allow_unsafe_store,
             progress=progress,
         )
+    shown = shlex.quote(invocation.redact(place))
     facts = {"url": invocation.redact(repo.url), "dry_run": False, "id": repo.id, "branches": dict(repo.branches)}
     _say_sent(invocation, as_json, facts, progress, f"Cloned to {repo.url}: ")
+    if not as_json:
+        here = f", or cd {shown}" if is_local(place) else ""
+        say(f"Use it with -r {shown}{here}.")
 
 
 def add(
@@ -111,7 +121,7 @@ def add(
     options: RemoteOptions = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Storage options of this name, from «profiles» in the configuration.", show_default=False),
+        typer.Option(help="Storage options of this name, from `profiles` in the configuration.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -135,15 +145,15 @@ def remove(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Forget a remote, and where its branches stood. What was fetched stays."""
+    """Remove a remote, and what is known of its branches. What was fetched stays."""
     remotes = invocation_of(ctx).open().remotes
     if name in remotes:
         if dry_run:
-            say(f"Would forget the remote {name} ({remotes[name].url}).")
+            say(f"Would remove the remote {name} ({remotes[name].url}).")
             return
-        confirm(f"Forget the remote {name}?", yes=yes)
+        confirm(f"Remove the remote {name}?", yes=yes)
     remotes.remove(name)
-    say(f"Forgot the remote {name}.")
+    say(f"Removed the remote {name}.")
 
 
 def list_remotes(ctx: typer.Context, as_json: Json = False) -> None:
@@ -200,27 +210,51 @@ def pull(
     ctx: typer.Context,
     remote: RemoteName = "origin",
     branch: Branch = None,
+    ours: Ours = False,
+    theirs: Theirs = False,
     options: RemoteOptions = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch a branch and merge it into the one of the same name here."""
+    """Fetch a branch and merge it into the one of the same name here.
+
+    Exit status 1 with a list of the conflicts if both sides changed the same; what was fetched is `origin/main` then, to be
+    merged by `hangarlake merge`.
+    """
+    resolve = resolution(ours=ours, theirs=theirs)
     invocation = invocation_of(ctx)
     repo = invocation.open()
     name = branch or repo.default_branch
+    tracking = f"{remote}/{name}"
+    into = "" if name == repo.default_branch else f" --into {name}"
+    remedy = f"run `hangarlake merge {tracking}{into} --ours` (or `--theirs`), or resolve them one by one in Python"
     with _progress("fetching") as progress, refusals():
         if dry_run:
             repo.fetch(remote, [name], storage_options=_options(options), dry_run=True, progress=progress)
         else:
-            commit = repo.pull(remote, name, storage_options=_options(options), progress=progress)
+            join = partial(_pull, repo, remote, name, resolve, _options(options), progress)
+            commit = attempt(repo, join, as_json=as_json, remedy=remedy)
     if dry_run:
         facts = {"branch": name, "dry_run": True}
-        _say_sent(invocation, as_json, facts, progress, f"Would merge {remote}/{name} after fetching: ")
+        _say_sent(invocation, as_json, facts, progress, f"Would merge {tracking} after fetching: ")
         return
     facts = {"branch": name, "dry_run": False, "commit": commit.id}
     _say_sent(invocation, as_json, facts, progress, "Fetched: ")
     if not as_json:
-        say(f"{name} stands at {short(commit.id)}.")
+        say(f"{name} is at {short(commit.id)}.")
+
+
+def _pull(
+    repo: Repository, remote: str, branch: str, resolve: Any, options: dict[str, Any] | None, progress: Progress
+) -> Commit:
+    from hangarlake.errors import MergeConflictError
+
+    try:
+        return repo.pull(remote, branch, storage_options=options, progress=progress)
+    except MergeConflictError:
+        if resolve is None:
+            raise
+        return repo.merge(f"{remote}/{branch}", branch, resolve=resolve)
 
 
 def push(
@@ -247,18 +281,22 @@ def push(
     invocation = invocation_of(ctx)
     repo = invocation.open()
     if force and not dry_run:
-        confirm(f"Move {branch or repo.default_branch} at {remote} whatever stands there?", yes=yes)
+        confirm(f"Move {branch or repo.default_branch} at {remote} whatever it has?", yes=yes)
     with _progress("pushing") as progress, refusals():
         result = repo.push(
             remote, branch, force=force, storage_options=_options(options), dry_run=dry_run, progress=progress
         )
     facts = {**result.to_dict(), "dry_run": dry_run}
+    if result.created and not as_json:
+        say(
+            f"{'Would create' if dry_run else 'Created'} a repository at {invocation.redact(repo.remotes[remote].url)}."
+        )
     _say_sent(invocation, as_json, facts, progress, "Would push: " if dry_run else "Pushed: ")
     if as_json:
         return
     place = f"{remote}/{result.branch}"
     if result.old == result.new:
-        say(f"{place} stands at {short(result.new)} already.")
+        say(f"{place} is at {short(result.new)} already.")
     else:
         was = f" (was {short(result.old)})" if result.old else ""
         say(f"{place} {'would move' if dry_run else 'moved'} to {short(result.new)}{was}.")
@@ -278,7 +316,7 @@ def fetch_data(
     ] = None,
     max_bytes: Annotated[
         int | None,
-        typer.Option("--max-bytes", min=0, help="Stop before more bytes than this have come.", show_default=False),
+        typer.Option("--max-bytes", min=0, help="Stop before more bytes than this are fetched.", show_default=False),
     ] = None,
     options: RemoteOptions = None,
     dry_run: DryRun = False,

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["describe_value", "json_ready", "value_to_dict"]
+__all__ = ["SMALL", "describe_value", "json_ready", "short_text", "value_to_dict"]
 
 # Larger arrays show as a summary.
 _PRINT_ELEMENTS = 1_000
+#: Text of at most so many characters, and arrays of so many elements, are shown in a table.
+SMALL = 40
 
 
 def describe_value(value: Any) -> str:
@@ -45,3 +47,15 @@ def json_ready(values: Any) -> Any:
     if array.dtype.kind == "f" and bool(np.isfinite(array).all()):
         return array.tolist()
     return np.array([str(each) for each in array.ravel()], dtype=object).reshape(array.shape).tolist()
+
+
+def short_text(value: Any) -> str | None:
+    """Return a value in a few words, in one line; ``None`` if it takes more, or is bytes."""
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        text = str(array[()]) if array.ndim == 0 else np.array2string(array, separator=", ", max_line_width=10_000)
+    elif isinstance(value, str | int | float | bool | list | dict | None):
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        return None
+    return text if len(text) <= SMALL + 2 else None

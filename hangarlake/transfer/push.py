@@ -82,14 +82,14 @@ def push(
         known = [commit for commit in (old, *(other.commit for other in others.values())) if commit is not None]
         final = _send(session, remote, graph, tip, known, progress, dry_run=dry_run)
         if dry_run:
-            return PushResult(branch, old, tip, progress.objects, progress.bytes)
+            return PushResult(branch, old, tip, progress.objects, progress.bytes, created=fresh)
         if fresh:
             _make_marker(session, remote)
         fields = _fields(session, remote, tip, final)
         movement = _move(session, remote, branch, head, fields, force=force)
         _saw(session, name, movement, dry_run)
         remote.refs.flush_hints()
-        return PushResult(branch, movement.previous, tip, progress.objects, progress.bytes)
+        return PushResult(branch, movement.previous, tip, progress.objects, progress.bytes, created=fresh)
     finally:
         release(remote)
 
@@ -220,7 +220,7 @@ def _push_tag(
             present = remote.refs.read_tag(tag.tag)
             if present is None or present.commit != tag.commit:
                 raise _tag_moved(tag, present, remote) from error
-    return PushResult(tag.tag, None, tag.commit, progress.objects, progress.bytes)
+    return PushResult(tag.tag, None, tag.commit, progress.objects, progress.bytes, created=fresh)
 
 
 def _tag_moved(tag: Tag, present: Tag | None, remote: Session) -> PushRejectedError:

@@ -24,6 +24,8 @@ class PushResult:
         Where it stands now.
     objects, bytes : int
         What was sent.
+    created : bool
+        Whether there was no repository at the remote before.
     """
 
     branch: str
@@ -31,6 +33,7 @@ class PushResult:
     new: str
     objects: int
     bytes: int
+    created: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""

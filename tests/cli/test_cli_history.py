@@ -177,3 +177,35 @@ def test_reset_drops_what_is_staged(run: Run, committed: str, which: list[str]) 
     assert "Nothing is staged" not in run("status").out
     assert run("reset", "--yes", *which).status == 0
     assert "Nothing is staged" in run("status").out
+
+
+def test_commit_and_status_point_to_what_is_staged_on_another_branch(run: Run, committed: str) -> None:
+    run("branch", "fix/labels")
+    run("column", "add", "notes", "--kind", "str", "--branch", "fix/labels")
+    said = one_line(run("commit", "-m", "x"), 1)
+    assert said == "nothing is staged on 'main'; staged: 'fix/labels' (use --branch fix/labels)"
+    assert "Nothing is staged on main; staged: 'fix/labels' (use --branch fix/labels)." in run("status").out
+    assert run("status", "--json").json["staged_on"] == ["fix/labels"]
+    run("reset", "--yes", "--branch", "fix/labels")
+    assert run("status", "--json").json["staged_on"] == []
+    assert "--allow-empty" in one_line(run("commit", "-m", "x"), 1)
+
+
+def test_reset_says_when_nothing_was_staged(run: Run, committed: str) -> None:
+    assert run("reset", "--yes").out == "Nothing was staged on main.\n"
+    run("column", "add", "notes", "--kind", "str")
+    assert run("reset", "--yes", "--column", "images").out == "Nothing was staged for images on main.\n"
+    assert run("reset", "--yes").out == "Dropped what is staged on main.\n"
+
+
+def test_a_branch_that_is_merged_is_deleted_without_a_question(
+    run: Run, committed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: PTH123, SIM115  # closed with the process
+    run("branch", "merged")
+    assert run("branch", "-d", "merged").status == 0
+    run("branch", "work")
+    run("commit", "--allow-empty", "-m", "x", "--branch", "work")
+    assert "--force" in one_line(run("branch", "-d", "work"), 3)
+    assert run("branch", "-D", "work").status == 0
+    assert set(run("branch", "--json").json) == {"main"}

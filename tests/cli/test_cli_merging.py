@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,31 @@ def test_a_drawing_is_coloured_on_a_terminal_only(run: Run, parted: None, monkey
     assert "\x1b[" in run("log", "--graph").out
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[3" not in run("log", "--graph").out
+
+
+def test_conflicts_show_small_values(run: Run, parted: None) -> None:
+    rows = run("merge", "work").out.splitlines()
+    assert rows[1].split() == ["changed-both", "labels", "'a'", "1", "10", "20"]
+
+
+def test_diff_shows_small_values_on_request(run: Run, parted: None) -> None:
+    with hl.Repository.open("repo").checkout("work", write=True, staging="memory") as w:
+        w.add_str_column("notes").update({"short": "a cat", "long": "long " * 20})
+        w.add_ndarray_column("images", shape=(9, 9), dtype="uint8")["a"] = np.zeros((9, 9), np.uint8)
+        w.add_json_column("boxes")["a"] = [1, 2]
+        w.commit("Add small and large")
+    lines = run("diff", "main", "work", "--values").out.splitlines()
+    assert "  ~ 'a': 10 → 20" in lines
+    assert "  + 'd': 4" in lines
+    assert "  + 'short': \"a cat\"" in lines
+    assert "  + 'a': [1, 2]" in lines
+    digests = [line for line in lines if "'long'" in line or line.startswith("  + 'a'")]
+    assert sum(re.fullmatch(r"  \+ '(long|a)': [0-9a-f]{12}", line) is not None for line in digests) == 2
+    values = run("diff", "main", "work", "--values", "--json").json["values"]
+    assert {"column": "labels", "key": "a", "old": "10", "new": "20"} in values
+    assert not [each for each in values if each["key"] == "long" or each["column"] == "images"]
+
+
+def test_diff_counts_by_default(run: Run, parted: None) -> None:
+    assert run("diff", "main", "work", "--stat").out == run("diff", "main", "work").out
+    one_line(run("diff", "main", "work", "--stat", "--keys"), 2)

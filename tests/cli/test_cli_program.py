@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
@@ -116,6 +117,11 @@ def test_names_that_the_library_refuses_are_wrong_usage_and_no_fault(run: Run, r
     ("args", "remedy"),
     [
         (["commit", "-m", "x"], "--allow-empty"),
+        (["init", "repo"], "commands in this folder use it"),
+        (["init", "other"], "use it with -r other"),
+        (["log", "nosuch"], "`hangarlake branch` and `hangarlake tag`"),
+        (["tag", "v1"], "`hangarlake tag --delete`"),
+        (["column", "add", "images", "--kind", "str"], "`hangarlake column remove images`"),
         (["branch", "-d", "main", "--yes"], "--force"),
         (["push"], "`hangarlake remote add origin URL`"),
         (["-r", "nosuch", "log"], "`hangarlake init`"),
@@ -125,8 +131,11 @@ def test_names_that_the_library_refuses_are_wrong_usage_and_no_fault(run: Run, r
     ids=lambda each: " ".join(each) if isinstance(each, list) else None,
 )
 def test_a_message_names_the_remedy_as_a_command(run: Run, committed: str, args: list[str], remedy: str) -> None:
+    run("tag", "v1")
+    run("init", "other")
     done = run(*args)
     assert done.status in (1, 3)
+    assert "there are: none" not in done.err
     assert remedy in done.err
     assert "=True" not in done.err
     assert "repo." not in done.err
@@ -193,13 +202,57 @@ def test_an_unexpected_error_is_one_line_too(run: Run, monkeypatch: pytest.Monke
     assert "--debug" in line
 
 
-def test_ctrl_c_ends_with_130_and_silence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: Invocation, **_: object) -> None:
-        raise KeyboardInterrupt
+def _interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(Invocation, "open", interrupt)
-    done = run("log")
-    assert (done.status, done.err) == (130, "")
+
+def test_ctrl_c_ends_with_130_and_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Invocation, "open", _interrupt)
+    assert one_line(run("log"), 130) == "Interrupted."
+
+
+def test_ctrl_c_while_the_program_is_being_imported_is_one_line_too() -> None:
+    script = (
+        "import sys\nfrom hangarlake.cli import main\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\nsys.exit(main(['log']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "hangarlake: Interrupted.\n")
+
+
+def test_ctrl_c_tells_what_became_of_the_work(
+    run: Run, repo: Path, images: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", _interrupt)
+        done = run("import", "images", "--column", "images", "--create")
+    assert one_line(done, 130) == "Interrupted; nothing was staged."
+    assert run("status").out.endswith("Nothing is staged.\n")
+    run("import", "images", "--column", "images", "--create")
+    with monkeypatch.context() as patch:
+        patch.setattr(hangarlake.WriteCheckout, "commit", _interrupt)
+        done = run("commit", "-m", "x")
+    assert one_line(done, 130).startswith("Interrupted; `hangarlake status` tells")
+
+
+@pytest.mark.parametrize("name", ["switch", "checkout", "add", "stash", "rebase", "rm", "mv", "restore"])
+def test_commands_of_git_are_answered_with_what_there_is(run: Run, name: str) -> None:
+    line = one_line(run(name, "x"), 2)
+    assert "from/git" in line
+    assert "No such command" not in line
+    assert "No such command" in one_line(run("column", name, "x"), 2) or name == "add"
+
+
+def test_log_has_no_patch_and_says_so(run: Run, committed: str) -> None:
+    assert "`hangarlake show REV`" in one_line(run("log", "-p"), 2)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, c in commands().items() if any(p.name == "author" for p in c.params)))
+def test_the_help_of_author_shows_the_mail(run: Run, name: str) -> None:
+    assert "<mail>" in run(*name.split(), "--help").out
 
 
 @pytest.mark.parametrize("args", [["log"], ["--version"], ["log", "--help"]], ids=" ".join)
@@ -251,10 +304,12 @@ def test_control_characters_of_others_do_not_reach_the_terminal(run: Run, repo: 
 
 
 @pytest.mark.parametrize(
-    "args", [["reset"], ["reset", "main"], ["column", "remove", "images"], ["branch", "-d", "main"]]
+    "args", [["reset"], ["reset", "main"], ["column", "remove", "images"], ["tag", "-d", "v1"]], ids=" ".join
 )
 def test_without_a_terminal_destructive_commands_need_yes(
     run: Run, committed: str, args: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run("tag", "v1")
+    run("column", "add", "new", "--kind", "str")
     monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: PTH123, SIM115  # closed with the process
     assert "--yes" in one_line(run(*args), 2)

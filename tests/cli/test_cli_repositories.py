@@ -154,3 +154,16 @@ def test_a_store_without_create_if_absent_is_written_to_only_if_asked_for(run: R
     assert run(*at, "--allow-unsafe-store", *commit).status == 0
     assert len(run(*at, "log", "--json").json) == 2
     assert "before the command" in one_line(run(*at, *commit, "--allow-unsafe-store"), 2)
+
+
+def test_a_repository_is_found_from_its_own_folder_and_below(
+    run: Run, committed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = run("clone", "repo", "copy")
+    assert "Use it with -r copy, or cd copy." in said.out
+    monkeypatch.chdir("copy")
+    assert Path(run("info", "--json").json["url"]).name == "copy"
+    monkeypatch.chdir("commits")
+    assert Path(run("info", "--json").json["url"]).name == "copy"
+    monkeypatch.chdir("../..")
+    assert Path(run("info", "--json").json["url"]).name == "repo"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hangarlake as hl
@@ -47,7 +49,7 @@ def test_remotes_are_added_listed_and_removed(run: Run, repo: Path) -> None:
         {"name": "lab", "url": "s3://lab/data", "profile": None, "data": False}
     ]
     assert "lab" in run("remote", "list").out
-    assert "Would forget" in run("remote", "remove", "lab", "--dry-run").out
+    assert "Would remove" in run("remote", "remove", "lab", "--dry-run").out
     assert run("remote", "remove", "lab", "--yes").status == 0
     assert run("remote", "list", "--json").json == []
     assert "lab" in one_line(run("remote", "remove", "lab", "--yes"), 3)
@@ -91,3 +93,57 @@ def test_one_sample_is_fetched(run: Run, clone: str) -> None:
     assert "Fetched 0 values" in run("-r", clone, "fetch-data", "-c", "images", "-k", "00").out
     assert hl.Repository.open(clone).checkout()["images"].is_local("00")
     assert "nope" in one_line(run("-r", clone, "fetch-data", "-k", "nope"), 3)
+
+
+def test_push_says_that_it_created_a_repository(run: Run, committed: str) -> None:
+    run("remote", "add", "lab", "elsewhere")
+    assert "Would create a repository at" in run("push", "lab", "--dry-run").out
+    assert "Created a repository at" in run("push", "lab").out
+    run("remote", "add", "attic", "another")
+    assert run("push", "attic", "--json").json["created"] is True
+    again = run("push", "attic", "--json").json
+    assert again["created"] is False
+    assert "Created" not in run("push", "lab").out
+
+
+def put(url: str, value: int) -> None:
+    with hl.Repository.open(url).checkout("main", write=True, staging="memory") as w:
+        if "labels" not in w.columns:
+            w.add_ndarray_column("labels", shape=(), dtype="int64")
+        w["labels", "a"] = np.int64(value)
+        w.commit(f"Say {value}")
+
+
+@pytest.fixture
+def parted(run: Run, repo: Path) -> None:
+    """Clones, `copy` with data and `thin` without, of which both sides changed one label."""
+    put("repo", 1)
+    assert run("clone", "repo", "copy", "--data").status == 0
+    assert run("clone", "repo", "thin").status == 0
+    for url, value in (("repo", 2), ("copy", 3), ("thin", 3)):
+        put(url, value)
+
+
+def test_pull_with_conflicts_lists_them_and_says_what_to_run(run: Run, parted: None) -> None:
+    done = run("-r", "copy", "pull")
+    assert done.status == 1
+    assert [line.split() for line in done.out.splitlines()][1] == ["changed-both", "labels", "'a'", "1", "3", "2"]
+    assert "`hangarlake merge origin/main --ours` (or `--theirs`)" in done.err
+    found = run("-r", "copy", "pull", "--json")
+    assert found.status == 1
+    assert json.loads(found.out)["conflicts"][0]["key"] == "a"
+
+
+@pytest.mark.parametrize(("side", "value"), [("--ours", 3), ("--theirs", 2)])
+def test_pull_may_take_one_side(run: Run, parted: None, side: str, value: int) -> None:
+    assert run("-r", "copy", "pull", side).status == 0
+    assert int(hl.Repository.open("copy").checkout()["labels", "a"]) == value
+    one_line(run("-r", "copy", "pull", "--ours", "--theirs"), 2)
+
+
+def test_values_that_are_not_here_are_shown_by_digest(run: Run, parted: None) -> None:
+    *_, base, ours, theirs = run("-r", "thin", "pull").out.split()
+    assert ours == "3"
+    with hl.Repository.open("repo") as repo:
+        assert repo.checkout("main~1")["labels"].digest("a").startswith(base)
+        assert repo.checkout()["labels"].digest("a").startswith(theirs)
