@@ -16,7 +16,7 @@ from hangarlake.records.models import Commit
 from hangarlake.records.node import Inner, Leaf, Node, NodeRef, decode_node
 from hangarlake.storage.base import ObjectStore
 from hangarlake.upkeep.entries import TreeKind, key_text, kind_of
-from hangarlake.upkeep.findings import Finding, Findings, Place, place_of
+from hangarlake.upkeep.findings import Finding, Findings, Place, place_of, value_spot
 from hangarlake.upkeep.histories import History
 from hangarlake.upkeep.treepacks import TreePacks
 from hangarlake.upkeep.trees import read_catalogs
@@ -210,7 +210,8 @@ class _Search:
             chunks = _digests(table.digests)
             for i, value in enumerate(_digests(entries.digests)):
                 if first[i] < len(chunks):
-                    for found in findings.values.get(value + chunks[int(first[i])], []):
+                    spot = value_spot(value, chunks[int(first[i])], int(entries.index[i]))
+                    for found in findings.values.get(spot, []):
                         out.setdefault(found, []).append(i)
         return {
             found: (len(which), tuple(key_text(kind, bytes(entries.keys[i])) for i in which[:_KEYS]))

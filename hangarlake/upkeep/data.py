@@ -32,7 +32,7 @@ from hangarlake.records.node import Leaf
 from hangarlake.storage.base import Buffer, ByteRange, ObjectStore
 from hangarlake.storage.executors import cpu_count, io_pool
 from hangarlake.upkeep.entries import TreeKind, encoding_of, shapes_of
-from hangarlake.upkeep.findings import Findings
+from hangarlake.upkeep.findings import Findings, value_spot
 from hangarlake.upkeep.ledger import FACT, Chooser, Facts, GridSample, Ledger
 from hangarlake.upkeep.presence import DataObject, Presence
 from hangarlake.upkeep.values import ValueHasher, lying
@@ -222,8 +222,9 @@ class DataChecker:
         else:
             shapes = self._shape_list
         for i in lying(kind.schema, encoding.layout, chunk, facts, shapes).tolist():
-            value = facts["value"][i].tobytes()
-            self._bad_value(self._holder_list[int(facts["holder"][i])], value, facts["chunk"][i].tobytes())
+            fact = facts[i]
+            told = fact["value"].tobytes(), fact["chunk"].tobytes(), int(fact["index"])
+            self._bad_value(self._holder_list[int(fact["holder"])], *told)
         return True
 
     def _decode(
@@ -251,9 +252,9 @@ class DataChecker:
             self._findings.add(holder, "mismatch", what, chunk=digest)
         return None
 
-    def _bad_value(self, holder: str, value: bytes, chunk: bytes) -> None:
+    def _bad_value(self, holder: str, value: bytes, chunk: bytes, index: int) -> None:
         what = f"a sample is said to have the digest {value.hex()}, and what its chunk {chunk.hex()} holds has another; {_FAULT}"
-        self._findings.add(holder, "mismatch", what, value=value + chunk)
+        self._findings.add(holder, "mismatch", what, value=value_spot(value, chunk, index))
 
     def _bad_chunk(self, where: DataObject, held: _Held, ref: ChunkRef, holder: str, beyond: bool) -> None:
         sound = held.sound if held.sound is not None else self._judge(where)
@@ -371,7 +372,7 @@ class DataChecker:
         if hasher is not None:
             self._findings.count(samples=1)
             if hasher.digest != sample.value:
-                self._bad_value(holder, sample.value, sample.refs[0].digest)
+                self._bad_value(holder, sample.value, sample.refs[0].digest, len(sample.refs))
 
     def _read_chunks(self, refs: Sequence[ChunkRef], holder: str) -> Iterator[memoryview | None]:
         """Yield the bytes of chunks, verified, some MiB at a time; ``None`` for what is a finding."""

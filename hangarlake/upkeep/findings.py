@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from hangarlake.records.node import NodeRef
 
-__all__ = ["Finding", "Findings", "Place", "Told", "place_of"]
+__all__ = ["Finding", "Findings", "Place", "Told", "place_of", "value_spot"]
 
 #: A stored copy of a node: its id, the object that holds it (tree pack or catalog, 32 bytes), and the offset.
 Place: TypeAlias = tuple[bytes, bytes, int]
@@ -23,6 +23,11 @@ _COUNTS = ("objects", "movements", "tags", "commits", "catalogs", "nodes", "segm
 def place_of(ref: NodeRef, holder: bytes = b"") -> Place:
     """Return what tells one stored copy of a node from another; `holder` is the catalog of an inlined one."""
     return ref.id, ref.pack or holder, ref.offset
+
+
+def value_spot(value: bytes, chunk: bytes, index: int) -> bytes:
+    """Return what tells a sample: its digest, the (first) chunk that it lies in, and its index as the tree has it."""
+    return value + chunk + index.to_bytes(8, "little")
 
 
 @dataclass(eq=False, slots=True)
@@ -57,7 +62,7 @@ class Findings:
     chunks : dict of bytes to list of Finding
         Chunks that are not what they should be, by digest.
     values : dict of bytes to list of Finding
-        Samples that are not what their digest says, by value digest and chunk digest.
+        Samples that are not what their digest says, by :func:`value_spot`.
     """
 
     def __init__(self, told: Told | None = None) -> None:

@@ -31,8 +31,8 @@ __all__ = ["Stands", "check_marker", "check_refs"]
 
 _RESTORE = "restore it from a clone or a backup"
 _TOGETHER = 256  # movements that are read at once
-# Operations by which a commit comes to be in this place itself, with its data.
-_MADE_HERE = frozenset({"commit", "revert", "cherry-pick", "rebase"})
+# Operations by which a commit comes to be in this place with its data: it was made here, or pushed.
+_MADE_HERE = frozenset({"commit", "revert", "cherry-pick", "rebase", "push"})
 
 
 @dataclass(slots=True)

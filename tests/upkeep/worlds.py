@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import hangarlake as hl
+from hangarlake.records.graph import segment_due, write_segment
 from hangarlake.storage import MemoryStore
 
 COMMITS = 20
@@ -63,6 +64,10 @@ def fill(repo: hl.Repository) -> None:
     repo.delete_branch("gone", force=True)
     repo.reset_branch("side", "main~2")
     repo._session.refs.flush_hints()
+    # Segments are written in the background; here they have to be there.
+    for commit in repo.log("main"):
+        if segment_due(commit):
+            write_segment(repo._session.store, repo._session.graph, commit)
 
 
 @cache
