@@ -125,13 +125,17 @@ class BaseCheckout(ArrayViews):
         return node
 
     def absent(self, name: object, kind: str = "column or array") -> NodeNotFoundError:
-        """Return the error for a name that is not there, telling which are (internal)."""
-        names = shown(self._catalog_nodes())
+        """Return the error for a name that is not there, telling which are of this kind (internal)."""
+        nodes = self._catalog_nodes()
+        names = [each for each in shown(nodes) if nodes[each].type in kind]
         there = (
             f"there are {', '.join(map(repr, names[:8]))}{' …' if len(names) > 8 else ''}"
             if names
-            else "it holds nothing yet"
+            else f"it holds {f'no {kind}s' if nodes else 'nothing'} yet"
         )
+        other = nodes.get(name) if isinstance(name, str) else None
+        if other is not None:
+            there = f"{name!r} is {'an' if other.type == 'array' else 'a'} {other.type}; {there}"
         return NodeNotFoundError(f"{self._where()} has no {kind} {name!r}; {there}")
 
     def _where(self) -> str:

@@ -29,7 +29,7 @@ def opened(source: Path, suffix: str) -> Iterator[Any]:
         raise Failure(f"there is no {source}")
     try:
         data = _open(source, suffix)
-    except (ImportError, MemoryError):
+    except (Failure, ImportError, MemoryError):
         raise
     except Exception as error:
         raise Failure(f"cannot read {source} as {suffix}: {error}") from error
@@ -50,7 +50,16 @@ def _open(source: Path, suffix: str) -> Any:
         import zarr
 
         return zarr.open(store=str(source), mode="r")
-    return _xarray().open_dataset(source)
+    xarray = _xarray()
+    try:
+        return xarray.open_dataset(source)
+    except ValueError as error:
+        # xarray lists its backends, of which none took the file.
+        if "xarray's" not in str(error):
+            raise
+        raise Failure(
+            f"{source} cannot be read as NetCDF; for NetCDF 4 install netcdf4 or h5netcdf (pip install netcdf4), or the file is damaged"
+        ) from error
 
 
 def stage(data: Any, writer: WriteCheckout, target: str, *, overwrite: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +13,12 @@ from hangarlake.cli.commands import add_group
 from hangarlake.cli.failures import Failure, UsageFailure
 from hangarlake.cli.hierarchy import hierarchy_lines, numbers_text
 from hangarlake.cli.invocation import invocation_of
-from hangarlake.cli.options import Branch, Json, RevOption, Yes
-from hangarlake.cli.output import confirm, print_json, print_table, say, size
+from hangarlake.cli.options import Branch, DryRun, Json, RevOption, Yes
+from hangarlake.cli.output import confirm, print_json, print_table, say, size, text_of
 
 if TYPE_CHECKING:
     from hangarlake.arrays.array import Array
+    from hangarlake.write_checkout import WriteCheckout
 
 __all__ = ["register"]
 
@@ -24,8 +27,10 @@ _SUFFIXES = (".npy", ".zarr", ".nc")
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    about = "List, make, import and export Zarr arrays."
-    add_group(app, "Data", "array", about, ls=ls, info=info, create=create, import_=import_, export=export)
+    about = "List, create, rename, remove, import and export Zarr arrays."
+    commands: dict[str, Callable[..., None]]
+    commands = {"ls": ls, "info": info, "create": create, "rename": rename, "remove": remove}
+    add_group(app, "Data", "array", about, **commands, import_=import_, export=export)
 
 
 def ls(ctx: typer.Context, rev: RevOption = None, as_json: Json = False) -> None:
@@ -74,7 +79,7 @@ def info(
                 if value is not None:
                     say(f"{label + ':':<16} {numbers_text(value) if isinstance(value, list) else value}")
             for key, value in array.attrs.items():
-                say(f"  {key} = {value!r}")
+                say(f"  {key} = {_attribute_text(array, key, value)}")
             return
         lines = hierarchy_lines(view, "" if name == "/" else name)
         if not lines:
@@ -97,7 +102,9 @@ def create(
     shards: Annotated[str | None, typer.Option(help="Shape of the shards, if any.", show_default=False)] = None,
     fill_value: Annotated[str, typer.Option(help="The value of what is not stored.")] = "0",
     dimensions: Annotated[str | None, typer.Option(help="Names, like time,lat,lon.", show_default=False)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at the path.")] = False,
     branch: Branch = None,
+    yes: Yes = False,
 ) -> None:
     """Stage a new array; groups above it are made as needed."""
     import numpy as np
@@ -107,9 +114,17 @@ def create(
         fill = np.array(fill_value).astype(kind)[()] if kind.kind not in "US" or fill_value != "0" else kind.type()
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageFailure(f"--dtype {dtype} with --fill-value {fill_value}: {error}") from error
+    target = path.strip("/")
+    if overwrite and not target:
+        raise UsageFailure("--overwrite replaces what is at a path: give one")
     with invocation_of(ctx).writer(branch) as writer:
+        replaces = overwrite and _is_there(writer, target)
+        if replaces:
+            confirm(f"Replace everything at {target}?", yes=yes)
+        # Made beside what it replaces, which must not go for an array that cannot be made.
+        place = f"{target}.{secrets.token_hex(8)}" if replaces else path
         writer.create_array(
-            path,
+            place,
             shape=_shape("--shape", shape),
             dtype=kind,
             chunks=None if chunks is None else _shape("--chunks", chunks),
@@ -117,6 +132,9 @@ def create(
             fill_value=fill,
             dimension_names=None if dimensions is None else dimensions.split(","),
         )
+        if replaces:
+            writer.remove(target)
+            writer.rename(place, target)
     say(f"Staged the new array {path or '/'}.")
 
 
@@ -162,6 +180,75 @@ def export(
     with invocation_of(ctx).open().checkout(rev) as view:
         write(view, path.strip("/"), target, suffix)
     say(f"Wrote {target}.")
+
+
+def _attribute_text(array: Array, name: str, value: Any) -> str:
+    """Return an attribute as text; a fill value that xarray wrote for floating-point numbers as the number."""
+    import base64
+    import struct
+
+    import numpy as np
+
+    if name == "_FillValue" and isinstance(value, str) and array.dtype.kind == "f":
+        try:
+            (number,) = struct.unpack("<d", base64.b64decode(value, validate=True))
+        except (ValueError, struct.error):
+            return repr(value)
+        return str(number)
+    return str(value) if isinstance(value, np.generic) else repr(value)
+
+
+def rename(
+    ctx: typer.Context,
+    old: Annotated[str, typer.Argument(help="Its path now.", show_default=False)],
+    new: Annotated[str, typer.Argument(help="Its new path.", show_default=False)],
+    branch: Branch = None,
+) -> None:
+    """Stage another path for an array, or for a group with everything in it."""
+    source, target = old.strip("/"), new.strip("/")
+    with invocation_of(ctx).writer(branch) as writer:
+        _arrays_at(writer, source)
+        writer.rename(source, target)
+    say(f"Staged: {source} becomes {target}.")
+
+
+def remove(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="Arrays to remove, and groups with all in them.", show_default=False),
+    ],
+    branch: Branch = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Stage the removal of arrays and groups. Earlier commits keep them."""
+    with invocation_of(ctx).writer(branch) as writer:
+        # All are looked up before any is removed.
+        found = {path: _arrays_at(writer, path) for path in dict.fromkeys(path.strip("/") for path in paths)}
+        listed = ", ".join(
+            path if arrays == [path] else f"{path} ({text_of(len(arrays), 'array')})" for path, arrays in found.items()
+        )
+        if dry_run:
+            say(f"Would remove {listed}.")
+            return
+        confirm(f"Remove {listed}?", yes=yes)
+        for path in found:
+            if _is_there(writer, path):  # not gone with a group above it
+                writer.remove(path)
+    say(f"Staged the removal of {listed}.")
+
+
+def _is_there(writer: WriteCheckout, path: str) -> bool:
+    table = writer.node_table
+    return path in table or path in table.children
+
+
+def _arrays_at(writer: WriteCheckout, path: str) -> list[str]:
+    """Return the arrays at a path and below it; a column of that name is none of this command's."""
+    if not _is_there(writer, path) or path in writer.columns:
+        writer.arrays[path]  # raises, telling which there are
+    return [name for name in writer.arrays if name == path or name.startswith(f"{path}/")]
 
 
 def _describe(array: Array) -> dict[str, Any]:

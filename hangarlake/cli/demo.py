@@ -35,7 +35,7 @@ _SHORT = 12
 
 
 def run(url: str | None, options: dict[str, Any] | None, redact: Callable[[str], str]) -> None:
-    """Play the demo at a URL where no repository is yet, or in a temporary folder that is removed in the end."""
+    """Play the demo at a URL where no repository is yet, or in a temporary folder that is removed afterwards."""
     images, labels = _digits()
     with ExitStack() as stack:
         if url is None:
@@ -183,7 +183,7 @@ def _exchange(url: str, options: dict[str, Any] | None, folder: Path) -> None:
 
     _step(
         "Clone it to a second place",
-        "Two places are all it takes to exchange commits. The books come, the data stays until somebody wants it.",
+        "Two places are all it takes to exchange commits. History and records are copied; data stays behind until somebody asks for it.",
     )
     came = Progress()
     author = "Other <other@hangarlake.dev>"
@@ -214,7 +214,7 @@ def _digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ImportError as error:
-        raise Failure("the demo takes its images from scikit-learn: pip install 'hangarlake[demo]'") from error
+        raise Failure("the demo takes its images from scikit-learn: pip install scikit-learn") from error
     digits = datasets.load_digits()
     return digits.images.astype(np.uint8), digits.target.astype(np.int64)
 

@@ -117,7 +117,7 @@ def clone(
 def add(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="What to call it, origin for instance.")],
-    url: Annotated[str, typer.Argument(help="Where it is.")],
+    url: Annotated[str, typer.Argument(help="Its URL.")],
     options: RemoteOptions = None,
     profile: Annotated[
         str | None,
@@ -141,7 +141,7 @@ def add(
 
 def remove(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Which one.")],
+    name: Annotated[str, typer.Argument(help="Name of the remote.")],
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:

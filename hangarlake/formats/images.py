@@ -96,7 +96,7 @@ def _pillow() -> Any:
     try:
         return importlib.import_module("PIL.Image")
     except ImportError as error:
-        raise ModuleNotFoundError("image files need Pillow: pip install 'hangarlake[formats]'", name="PIL") from error
+        raise ModuleNotFoundError("image files need Pillow: pip install pillow", name="PIL") from error
 
 
 PNG = ImageFormat("png", (".png",), "PNG", frozenset({_GREY8, _GREY_ALPHA8, _RGB8, _RGBA8, _GREY16, _BILEVEL}))

@@ -7,6 +7,9 @@ from typing import Any
 
 __all__ = ["load"]
 
+# What to install where it is not the name that is imported.
+_PACKAGES = {"dask": "dask[array]", "ray": "ray[data]"}
+
 
 def load(name: str) -> Any:
     """Import one of the integrations.
@@ -14,10 +17,10 @@ def load(name: str) -> Any:
     Raises
     ------
     ImportError
-        If its package is not installed; names the extra that brings it.
+        If its package is not installed; says how to install it.
     """
     try:
         import_module(name)
     except ImportError as error:
-        raise ImportError(f"this needs {name}: pip install 'hangarlake[{name}]'") from error
+        raise ImportError(f'this needs {name}: pip install "{_PACKAGES.get(name, name)}"') from error
     return import_module(f"hangarlake.integrations.{name}")

@@ -43,7 +43,7 @@ def read_column(
     Raises
     ------
     ImportError
-        Without Ray: install the extra ``hangarlake[ray]``.
+        Without Ray: ``pip install "ray[data]"``.
     SchemaError
         If the column is nested.
     """

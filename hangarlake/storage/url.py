@@ -97,7 +97,8 @@ def open_store(
         return MemoryStore(rest)
     if protocol in PROTOCOLS:
         return _open_cloud(f"{protocol}://{rest}", options)
-    if protocol not in fsspec.available_protocols():
+    # A class that was registered itself is in the registry alone.
+    if protocol not in fsspec.available_protocols() and protocol not in fsspec.registry:
         raise StorageError(
             f"unknown protocol {protocol!r} in {redact_url(url)}; known are file, memory, s3, gs, az and those of fsspec, "
             "some of which need a package to be installed"

@@ -166,3 +166,74 @@ def test_show_draws_the_hierarchy_and_diff_names_regions(repo: Repository, run: 
     assert "└── mask  uint8 (8)" in shown
     assert "era/t2m[0:4, 4:8]" in run("diff", "main~1", "main").out
     assert run("diff", "main~1", "main", "--json").status in (0, 1)
+
+
+@pytest.fixture
+def arrays(repo: Repository, run: Run) -> None:
+    """Commit two arrays in a group, and a column."""
+    for path in ("era/t2m", "era/q"):
+        assert run("array", "create", path, "--shape", "4", "--dtype", "float32").status == 0
+    assert run("column", "add", "labels", "--kind", "str").status == 0
+    assert run("commit", "-m", "Begin").status == 0
+
+
+def test_arrays_and_groups_are_renamed_and_removed(repo: Repository, run: Run, arrays: None) -> None:
+    assert run("array", "rename", "era/q", "era/humidity").status == 0
+    assert run("array", "remove", "era", "era/t2m", "--dry-run").out == "Would remove era (2 arrays), era/t2m.\n"
+    assert run("array", "remove", "era/t2m", "--yes").out == "Staged the removal of era/t2m.\n"
+    run("commit", "-m", "Rename and remove")
+    assert [each["path"] for each in run("array", "ls", "--json").json] == ["era/humidity"]
+    assert run("array", "remove", "era", "--yes").status == 0
+    run("commit", "-m", "Remove all")
+    assert run("array", "ls", "--json").json == []
+
+
+def test_what_is_of_another_kind_is_told(repo: Repository, run: Run, arrays: None) -> None:
+    line = one_line(run("column", "remove", "era/q", "--yes"), 3)
+    assert "has no column 'era/q'; 'era/q' is an array; there are 'labels'" in line
+    for args in (["remove", "labels", "--yes"], ["rename", "labels", "x"]):
+        line = one_line(run("array", *args), 3)
+        assert "has no array 'labels'; 'labels' is a column; there are 'era/q', 'era/t2m'" in line
+    assert run("status").out.endswith("Nothing is staged.\n")
+
+
+def test_an_array_is_replaced_when_the_new_one_can_be_made(repo: Repository, run: Run, arrays: None) -> None:
+    again = ["array", "create", "era/q", "--overwrite", "--yes"]
+    assert run("array", "create", "era/q", "--shape", "8", "--dtype", "int16").status == 3
+    assert run(*again, "--shape", "8", "--dtype", "int16", "--chunks", "2,2").status == 3
+    assert run("status").out.endswith("Nothing is staged.\n")
+    assert run(*again, "--shape", "8", "--dtype", "int16").status == 0
+    run("commit", "-m", "Replace")
+    shapes = {each["path"]: each["shape"] for each in run("array", "ls", "--json").json}
+    assert shapes == {"era/q": [8], "era/t2m": [4]}
+
+
+def test_fill_values_in_attributes_are_shown_as_numbers(repo: Repository, run: Run) -> None:
+    with repo.checkout("main", write=True) as w:
+        w.create_array(
+            "q",
+            shape=(4,),
+            dtype="float32",
+            fill_value=np.nan,
+            attributes={"_FillValue": "AAAAAAAA+H8=", "units": "K", "missing": "AAAA"},
+        )
+        w.commit("An array as xarray writes it")
+    lines = run("array", "info", "q").out.splitlines()
+    assert "  _FillValue = nan" in lines
+    assert "  units = 'K'" in lines
+    assert "np.float" not in "".join(lines)
+
+
+def test_a_file_that_no_backend_reads_says_what_to_install(
+    repo: Repository, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    xarray = pytest.importorskip("xarray")
+    Path("x.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+
+    def none_matches(_: object) -> None:
+        raise ValueError("did not find a match in any of xarray's currently installed IO backends ['scipy', 'zarr']")
+
+    monkeypatch.setattr(xarray, "open_dataset", none_matches)
+    line = one_line(run("array", "import", "x.nc"), 3)
+    assert line.startswith("x.nc cannot be read as NetCDF")
+    assert "pip install netcdf4" in line

@@ -94,4 +94,4 @@ def test_the_demo_refuses_memory_and_says_why(run: Run) -> None:
 
 def test_without_scikit_learn_the_demo_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
-    assert "pip install 'hangarlake[demo]'" in one_line(run("demo"), 3)
+    assert "pip install scikit-learn" in one_line(run("demo"), 3)

@@ -209,3 +209,13 @@ def test_a_bucket_of_an_impossible_name_is_not_found_by_accident(monkeypatch: py
 def test_secrets_with_addresses_inside_are_hidden() -> None:
     secret = "AccountKey=abc;BlobEndpoint=https://host/"
     assert redact_text(f"cannot use {secret}", secrets_of({"connection_string": secret})) == "cannot use ***"
+
+
+def test_a_class_that_was_registered_with_fsspec_is_a_protocol() -> None:
+    from fsspec import register_implementation
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    with pytest.raises(StorageError, match="unknown protocol 'ours'"):
+        open_store("ours://place")
+    register_implementation("ours", type("Ours", (MemoryFileSystem,), {"protocol": "ours"}), clobber=True)
+    assert isinstance(open_store("ours://place"), FsspecStore)
