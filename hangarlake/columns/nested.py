@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hangarlake.columns.column import Column, check_one_key, equal_samples
-from hangarlake.columns.writable import WritableColumn, check_distinct
+from hangarlake.columns.writable import WritableColumn, log_repeated
 from hangarlake.errors import SampleNotFoundError, SchemaError
 from hangarlake.records.keys import FlatKey, KeyArray, decode_keys, next_prefix, sample_prefix
 from hangarlake.records.tree import iter_leaves
@@ -238,8 +238,8 @@ class WritableNestedColumn(NestedColumn, WritableColumn):
                 self._stage.remove(each)
 
     def extend(self, keys: Iterable[Any], values: Iterable[Any]) -> None:
-        """Stage many sub-samples under (sample, sub) keys, or none if one does not fit. Raises as that of flat columns."""
-        check_distinct(self.name, keys)
+        """Stage many sub-samples under (sample, sub) keys, or none if one does not fit; as that of flat columns."""
+        log_repeated(self.name, keys)
         with self._lock:
             self._stage.extend(self._each_checked(keys), values)
 

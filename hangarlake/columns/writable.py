@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,7 +21,9 @@ from hangarlake.records.keys import encode_key
 from hangarlake.records.node import NodeRef
 from hangarlake.records.tree import NodeSource, iter_leaves
 
-__all__ = ["WritableColumn", "check_distinct"]
+__all__ = ["WritableColumn", "log_repeated"]
+
+_log = logging.getLogger(__name__)
 
 
 class WritableColumnOwner(ColumnOwner, Protocol):
@@ -151,16 +154,16 @@ class WritableColumn(Column):
         Parameters
         ----------
         keys : iterable
-            Each of them once. (Of an iterator, which is not looked at as a whole, the last value of a key counts.)
+            Of a key that is given more than once the last value counts, as in a dictionary; of a list or an array, that is logged.
         values : ndarray of shape (n, *sample shape), or iterable
             As many as keys.
 
         Raises
         ------
         SchemaError
-            Naming column, key, what was expected and given, or the key that is given twice; nothing is staged.
+            Naming column, key, what was expected and given; nothing is staged.
         """
-        check_distinct(self._name, keys)
+        log_repeated(self._name, keys)
         with self._lock:
             self._stage.extend(self._checked(keys), values)
 
@@ -228,14 +231,8 @@ class WritableColumn(Column):
                 self._stage.remove(key)
 
 
-def check_distinct(name: str, keys: Iterable[Any]) -> None:
-    """Refuse a list or array of keys in which one is given twice: its first value would be lost.
-
-    Raises
-    ------
-    SchemaError
-        Naming the column, the key, and where it stands.
-    """
+def log_repeated(name: str, keys: Iterable[Any]) -> None:
+    """Log the first key that a list or array holds more than once: hardly anybody means to give a value that does not count."""
     listed = keys.tolist() if isinstance(keys, np.ndarray) else keys
     if not isinstance(listed, list | tuple):
         return
@@ -246,11 +243,15 @@ def check_distinct(name: str, keys: Iterable[Any]) -> None:
         return  # what has no hash is no key, which is said where it is encoded
     first: dict[Any, int] = {}
     for i, key in enumerate(listed):
-        # True equals 1, and is refused as what it is.
-        if type(key) is not bool and first.setdefault(key, i) != i:
-            raise SchemaError(
-                f"column {name!r}: the key {key!r} is given twice (positions {first[key]} and {i}); nothing was staged"
+        if first.setdefault(key, i) != i:
+            _log.warning(
+                "column %r: the key %r is given more than once (positions %d and %d); its last value counts",
+                name,
+                key,
+                first[key],
+                i,
             )
+            return
 
 
 def _drained(values: list[Any]) -> Iterator[Any]:

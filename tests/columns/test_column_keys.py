@@ -435,28 +435,25 @@ def test_many_keys_where_one_is_asked_for_are_sent_to_batch(w: Any, nested: bool
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_key_that_is_given_twice_is_refused(w: Any, nested: bool) -> None:
+def test_the_last_value_of_a_key_counts_and_a_list_that_repeats_one_is_logged(
+    w: Any, nested: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     column = w.add_ndarray_column("x", (), "i8", nested=nested)
 
     def key(each: Any) -> Any:
         return ("sample", each) if nested else each
 
-    column[key("a")] = np.int64(7)
-    for keys, first, last in (
-        (["a", "b", "c", "b"], 1, 3),
-        (["b", "a", 1, "a"], 1, 3),
-        ([1, 2, np.int64(1), 3], 0, 2),
-    ):
-        with pytest.raises(SchemaError) as caught:
-            column.extend([key(each) for each in keys], np.arange(4))
-        assert f"is given twice (positions {first} and {last}); nothing was staged" in str(caught.value)
-    with pytest.raises(SchemaError, match="twice"):
-        column.extend(tuple(map(key, ["x", "x"])), iter(np.arange(2)))
-    if not nested:
-        with pytest.raises(SchemaError, match=r"the key 3 is given twice \(positions 1 and 2\)"):
-            column.extend(np.array([1, 3, 3]), np.arange(3))
-    assert len(column) == 1
-    assert column[key("a")] == 7
+    column.extend([key(each) for each in ("a", "b", "c", "b", "b")], np.arange(5))
+    (record,) = caplog.records
+    assert f"{key('b')!r} is given more than once (positions 1 and 3)" in record.getMessage()
+    assert [int(column[key(each)]) for each in ("a", "b", "c")] == [0, 4, 2]
+
+    caplog.clear()
+    column.extend([key(each) for each in ("d", "e")], np.arange(2))
     column.extend(map(key, ["x", "x"]), np.arange(2))  # an iterator is not looked at as a whole
     column.update([(key("y"), np.int64(1)), (key("y"), np.int64(2))])
     assert (column[key("x")], column[key("y")]) == (1, 2)
+    assert not caplog.records
+    if not nested:
+        column.extend(np.array([1, 3, 3]), np.arange(3))
+        assert "the key 3 is given" in caplog.text
