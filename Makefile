@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 WORKERS ?= auto
-BENCHMARKS ?= columns roundtrips history arrays transfer
+BENCHMARKS ?= columns roundtrips history arrays transfer upkeep
 
 # The first interpreter that runs and is new enough: a shim on the PATH may exist and yet lead nowhere.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \

@@ -118,7 +118,8 @@ def _key_fault(kind: TreeKind, keys: KeyArray) -> str:
                 return "it has other keys than that of the one chunk of an array without dimensions"
             return ""
         decoded = decode_keys(keys)
-        if not all(isinstance(key, tuple) == kind.schema.nested for key in decoded):
+        kinds = set(map(type, decoded))
+        if (kinds != {tuple}) if kind.schema.nested else (tuple in kinds):
             return "it has keys of nested samples in a flat column, or the other way round"
         again = encode_keys(decoded)
     except (CorruptionError, SchemaError) as error:

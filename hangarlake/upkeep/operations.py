@@ -51,7 +51,7 @@ class UpkeepOperations:
         seed : int
             Which ones: the same seed chooses the same chunks.
         progress : callable, optional
-            Called with what is being read (``"refs"``, ``"commits"``, ``"trees"``, ``"data"``) and a number of bytes.
+            Called with what is being read (``"refs"``, ``"commits"``, ``"trees"``, ``"data"``) and a number of bytes, on any thread.
 
         Returns
         -------

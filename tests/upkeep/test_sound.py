@@ -20,6 +20,7 @@ from hangarlake.records.tree import iter_leaves
 from hangarlake.storage import MemoryStore, ObjectStore
 from hangarlake.testing import CountingStore
 from hangarlake.testing.faults import Fault, FaultyStore
+from hangarlake.testing.wrapping import WrappingStore
 from hangarlake.upkeep.ledger import Ledger
 from tests.upkeep.worlds import COMMITS, copy_of, everything, noise
 
@@ -146,6 +147,27 @@ def test_a_repository_in_any_store_is_sound(any_store: ObjectStore) -> None:
         w.add_ndarray_column("big", (1100, 1000), "u1")["x"] = noise(3, 1100, 1000)
         w.commit("Add")
     assert repo.verify().problems == ()
+
+
+class _Unlisted(WrappingStore):
+    """A store as plain HTTP is one: what is there is read by name."""
+
+    can_list = False
+
+    def list(self, prefix: str) -> Any:
+        raise hl.StorageError(f"{self.url} has no listings")
+
+    list_prefixes = list
+
+
+def test_a_revision_is_verified_without_listings_and_everything_is_not() -> None:
+    repo = hl.Repository.open(_Unlisted(everything()))
+    expected = hl.Repository.open(everything()).verify("main")
+    report = repo.verify("main")
+    assert report.problems == ()
+    assert report.checked["samples"] == expected.checked["samples"]
+    with pytest.raises(hl.StorageError, match="no listings"):
+        repo.verify()
 
 
 def test_what_is_new_in_an_empty_repository_and_what_is_staged_do_not_matter() -> None:
