@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,23 +117,18 @@ def create(
     if overwrite and not target:
         raise UsageFailure("--overwrite replaces what is at a path: give one")
     with invocation_of(ctx).writer(branch) as writer:
-        replaces = overwrite and _is_there(writer, target)
-        if replaces:
+        if overwrite and _is_there(writer, target):
             confirm(f"Replace everything at {target}?", yes=yes)
-        # Made beside what it replaces, which must not go for an array that cannot be made.
-        place = f"{target}.{secrets.token_hex(8)}" if replaces else path
         writer.create_array(
-            place,
+            path,
             shape=_shape("--shape", shape),
             dtype=kind,
             chunks=None if chunks is None else _shape("--chunks", chunks),
             shards=None if shards is None else _shape("--shards", shards),
             fill_value=fill,
             dimension_names=None if dimensions is None else dimensions.split(","),
+            overwrite=overwrite,
         )
-        if replaces:
-            writer.remove(target)
-            writer.rename(place, target)
     say(f"Staged the new array {path or '/'}.")
 
 

@@ -46,7 +46,7 @@ def test_the_reference_has_every_command_with_its_options_and_their_help() -> No
         assert re.search(rf"^###+ {name}$", reference, re.MULTILINE), name
         section = re.split(rf"^###+ {name}$", reference, flags=re.MULTILINE)[1].split("\n##")[0]
         for parameter in command.params:  # type: ignore[attr-defined]  # typer's classes carry no types
-            if parameter.name == "help":
+            if parameter.name == "help" or getattr(parameter, "hidden", False):
                 continue
             assert all(f"`{option}`" in section for option in parameter.opts if option.startswith("-")), (name, section)
     assert re.search(r"^\| [^|]+ \|  \|$", reference, re.MULTILINE) is None, "something has no help"
