@@ -28,7 +28,7 @@ class History:
     Attributes
     ----------
     commits : list of Commit
-        Parents before children.
+        Parents before children; where an object is lost, what a copy of it says.
     """
 
     commits: list[Commit] = field(default_factory=list)
@@ -94,7 +94,7 @@ class _Walk:
         self._store = store
         self._findings = findings
         self._spare: dict[str, bytes] = {}
-        self._sound: dict[str, Commit] = {}
+        self._commits: dict[str, Commit] = {}
         self._reached: set[str] = set()
         # Commits whose copies were followed; None once their objects have been read.
         self._known: dict[str, Commit | None] = {}
@@ -120,13 +120,14 @@ class _Walk:
                     break
                 self._read_segments(due)
             sound = read_commits(self._store, batch + blind, self._findings)
-            self._sound |= sound
             self._read_segments(self._due(sound.values()))
-            # What an object says counts; a copy keeps the walk going where the object is lost.
-            found = [sound.get(each) or self._known.get(each) for each in batch + blind]
-            for commit_id in batch:
+            # What an object says counts; where it is lost, a copy keeps the check going, and its trees are looked at all the same.
+            found = {each: sound.get(each) or self._known.get(each) for each in batch + blind}
+            for commit_id, commit in found.items():
                 self._known[commit_id] = None
-            blind = self._reach(parent for each in found if each is not None for parent in each.parents)
+                if commit is not None:
+                    self._commits[commit_id] = commit
+            blind = self._reach(parent for each in found.values() if each is not None for parent in each.parents)
 
     def _reach(self, ids: Iterable[str]) -> list[str]:
         """Return those that were not reached before."""
@@ -197,8 +198,8 @@ class _Walk:
             strange = [line for line in lines if line not in self._reached]
             if strange:
                 self._bad_segment(commit_id, f"{len(strange)} of its lines are none of the commit's ancestors")
-        for commit in self._sound.values():
-            parents = [self._sound[parent] for parent in commit.parents if parent in self._sound]
+        for commit in self._commits.values():
+            parents = [self._commits[parent] for parent in commit.parents if parent in self._commits]
             if len(parents) == len(commit.parents) and parents and commit.generation != next_generation(parents):
                 self._findings.add(
                     commit_key(commit.id),
@@ -206,4 +207,4 @@ class _Walk:
                     f"the generation {commit.generation} does not follow from the parents'; whoever wrote it has a fault",
                     commit=commit.id,
                 )
-        return History(sorted(self._sound.values(), key=lambda each: (each.generation, each.time, each.id)))
+        return History(sorted(self._commits.values(), key=lambda each: (each.generation, each.time, each.id)))
