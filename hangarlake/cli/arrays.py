@@ -62,7 +62,7 @@ def info(
     rev: RevOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show what is known of an array, or what a group holds."""
+    """Describe an array, or list what a group holds."""
     from hangarlake.arrays.metadata import storable
     from hangarlake.cli.values import json_ready
 
@@ -96,7 +96,7 @@ def create(
     shape: Annotated[str, typer.Option(help="Like 720,1440.", show_default=False)],
     dtype: Annotated[str, typer.Option(help="NumPy dtype: float32, int16, datetime64[ns] …", show_default=False)],
     chunks: Annotated[
-        str | None, typer.Option(help="Shape of the chunks; what zarr finds good if left out.", show_default=False)
+        str | None, typer.Option(help="Shape of the chunks; chosen by zarr if left out.", show_default=False)
     ] = None,
     shards: Annotated[str | None, typer.Option(help="Shape of the shards, if any.", show_default=False)] = None,
     fill_value: Annotated[str, typer.Option(help="The value of what is not stored.")] = "0",

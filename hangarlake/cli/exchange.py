@@ -19,7 +19,7 @@ from hangarlake.cli.sources import Source, TableArguments, source_of
 if TYPE_CHECKING:
     from hangarlake import Diff
     from hangarlake.columns.column import Column
-    from hangarlake.formats import ImportResult
+    from hangarlake.formats import ExportResult, ImportResult
 
 __all__ = ["register"]
 
@@ -220,25 +220,27 @@ def export_files(
         raise UsageFailure("--key needs one --column")
     is_table = format is not None and delimiter_of(folder, format) is not None
     chosen = format_named(format) if format and not is_table else None
-    results = []
     with invocation_of(ctx).open().checkout(rev) as view, progress("Exporting") as advance:
         names = list(dict.fromkeys(column or view.columns))
         columns = {name: view.columns[name] for name in names}
-        for name, each in columns.items():
+
+        def write(name: str, *, dry_run: bool) -> ExportResult:
+            each = columns[name]
             place = folder if len(columns) == 1 else folder / quote_part(name)
             keys = None if not key else _keys(each, key)
             if is_table:
-                results.append(
-                    export_table(
-                        name, each, place, format=str(format), keys=keys, force=force, dry_run=dry_run, progress=advance
-                    )
+                return export_table(
+                    name, each, place, format=str(format), keys=keys, force=force, dry_run=dry_run, progress=advance
                 )
-                continue
-            results.append(
-                export_column(
-                    name, each, place, format=chosen, keys=keys, force=force, dry_run=dry_run, progress=advance
-                )
+            return export_column(
+                name, each, place, format=chosen, keys=keys, force=force, dry_run=dry_run, progress=advance
             )
+
+        if len(columns) > 1:
+            # Whatever can be seen to be wrong with one is seen before another is written.
+            for name in columns:
+                write(name, dry_run=True)
+        results = [write(name, dry_run=dry_run) for name in columns]
     if as_json:
         print_json([result.to_dict() for result in results])
         return

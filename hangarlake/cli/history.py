@@ -129,9 +129,7 @@ def log(
     ] = None,
     graph: Annotated[bool, typer.Option("--graph", help="Draw how lines of history part and meet.")] = False,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line for each commit.")] = False,
-    patch: Annotated[
-        bool, typer.Option("--patch", "-p", hidden=True, help="As git has it; there is none here.")
-    ] = False,
+    patch: Annotated[bool, typer.Option("-p", hidden=True, help="As git has it; there is none here.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the history of a revision, newest first: of everything, of a column or array, or of one sample."""

@@ -68,7 +68,7 @@ def merge(
     ] = Granularity.CHUNK,
     as_json: Json = False,
 ) -> None:
-    """Merge a revision into a branch. What is staged stays apart.
+    """Merge a revision into a branch. What is staged is not touched.
 
     Exit status 1 with a list of the conflicts if both sides changed the same; nothing is changed then.
     """

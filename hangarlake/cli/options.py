@@ -34,12 +34,12 @@ Rev: TypeAlias = Annotated[
 RevOption: TypeAlias = Annotated[
     str | None, typer.Option("--rev", help="Branch, tag or commit; the default branch if left out.", show_default=False)
 ]
-Staged: TypeAlias = Annotated[bool, typer.Option("--staged", help="With what is staged on the branch.")]
+Staged: TypeAlias = Annotated[bool, typer.Option("--staged", help="Include what is staged on the branch.")]
 SubKey: TypeAlias = Annotated[
     str | None, typer.Option("--sub", help="Key within the sample, in a nested column.", show_default=False)
 ]
-Ours: TypeAlias = Annotated[bool, typer.Option("--ours", help="Where both changed the same, take what the branch has.")]
-Theirs: TypeAlias = Annotated[bool, typer.Option("--theirs", help="Where both changed the same, take what comes in.")]
+Ours: TypeAlias = Annotated[bool, typer.Option("--ours", help="Resolve every conflict by what the branch has.")]
+Theirs: TypeAlias = Annotated[bool, typer.Option("--theirs", help="Resolve every conflict by what comes in.")]
 Author: TypeAlias = Annotated[
     str | None, typer.Option(help="`Name <mail>`; else $HANGARLAKE_AUTHOR, else what git says.", show_default=False)
 ]

@@ -152,7 +152,7 @@ def demo(
         typer.Argument(help="Where to create the repository; in a temporary folder if left out.", show_default=False),
     ] = None,
 ) -> None:
-    """Show the main job end to end on 1,797 real images: commit, branch, tag, read cold."""
+    """Show how it works, from end to end, on 1,797 real images: commit, branch, merge, read, clone."""
     from hangarlake.cli.demo import run
 
     invocation = invocation_of(ctx)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_PANEL = "Other places"
+_PANEL = "Remotes"
 
 RemoteName: TypeAlias = Annotated[str, typer.Argument(metavar="REMOTE", help="Name of the remote.")]
 RemoteOptions: TypeAlias = Annotated[
@@ -34,7 +34,7 @@ RemoteOptions: TypeAlias = Annotated[
     typer.Option(
         "--remote-option",
         metavar="KEY=VALUE",
-        help="A storage option of the other place; repeatable. Else $HANGARLAKE_OPTIONS_<REMOTE>, as JSON.",
+        help="A storage option of the other place; repeatable. Else `$HANGARLAKE_OPTIONS_<REMOTE>`, as JSON.",
         show_default=False,
     ),
 ]
@@ -47,7 +47,7 @@ Branches: TypeAlias = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     add_commands(app, _PANEL, clone)
-    about = "Add, remove and list other places of the repository."
+    about = "Add, remove and list remotes: other places of the repository."
     add_group(app, _PANEL, "remote", about, add=add, remove=remove, list=list_remotes)
     add_commands(app, _PANEL, fetch, pull, push, fetch_data)
 
@@ -58,7 +58,7 @@ def clone(
     url: Annotated[
         str | None,
         typer.Argument(
-            help="Where the clone is to be; -r, else a folder here of the source's name, if left out.",
+            help="Where to; -r, else a folder here of the source's name, if left out.",
             show_default=False,
         ),
     ] = None,
@@ -75,10 +75,10 @@ def clone(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Make a second place of a repository.
+    """Copy a repository to another place.
 
-    Same id, same commits; the first place becomes the remote `origin`. Samples are read from there until `fetch-data` brings
-    them. A clone that was interrupted is continued by the same command.
+    The clone has the same id and the same commits, and the source as its remote `origin`. Samples are read from there until
+    `fetch-data` brings them. A clone that was interrupted is continued by the same command.
     """
     invocation = invocation_of(ctx)
     place = url or invocation.given_url or PurePosixPath(source.rstrip("/").rpartition("::")[2]).name
@@ -125,7 +125,7 @@ def add(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Give another place of the repository a name.
+    """Name another place of the repository.
 
     Addresses are remembered, credentials are not: they come from the environment, a profile, or --remote-option.
     """
@@ -180,9 +180,9 @@ def fetch(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Bring what a remote has and this place lacks.
+    """Fetch what a remote has and this repository lacks.
 
-    No branch moves; those of the remote are revisions from then on: origin/main.
+    No branch here moves; those of the remote can be named from then on: origin/main.
     """
     invocation = invocation_of(ctx)
     repo = invocation.open()
@@ -322,7 +322,7 @@ def fetch_data(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Bring the data of a part of a commit here: exactly the chunks that it touches."""
+    """Fetch the data of a part of a commit: only the chunks that it needs."""
     invocation = invocation_of(ctx)
     repo = invocation.open()
     keys = _keys(repo, rev, column, key) if key else None
@@ -348,8 +348,12 @@ def _keys(repo: Repository, rev: str | None, names: list[str] | None, texts: lis
     """Return the keys that are meant: a number may be text in one column and an integer in another."""
     with repo.checkout(rev) as view:
         columns = [column for name, column in view.columns.items() if names is None or name in names]
-        found = [find_key(column, text) for text in texts for column in columns]
-    return list(dict.fromkeys(found)) or [parse_key(text) for text in texts]
+        found: list[Any] = []
+        for text in texts:
+            keys = [(find_key(column, text), column) for column in columns]
+            # One that no column has is for the library to report.
+            found += [key for key, column in keys if key in column] or [parse_key(text)]
+    return list(dict.fromkeys(found))
 
 
 def _options(pairs: list[str] | None) -> dict[str, Any] | None:

@@ -200,10 +200,10 @@ class Clashes:
     def note(self, key: Key) -> None:
         """Remember a key if it clashes."""
         sample = key[0] if isinstance(key, tuple) else key
-        if self._column is None or sample in self._column:
+        other = _other_reading(sample) if self._column is not None else None
+        if self._column is None or other is None or (isinstance(other, int) and not self._integers):
             return
-        other = _other_reading(sample)
-        if other is not None and (self._integers or isinstance(other, str)) and other in self._column:
+        if other in self._column and sample not in self._column:
             self._count += 1
             if len(self._found) < _NAMED and sample not in self._found:
                 self._found.append(sample)

@@ -150,3 +150,14 @@ def test_pictures_of_several_sizes_name_the_option(run: Run, repo: Path) -> None
 
 def test_the_help_of_export_says_what_pictures_become(run: Run) -> None:
     assert "written as .npy" in " ".join(run("export", "--help").out.replace("│", " ").split())
+
+
+def test_several_columns_are_exported_when_all_can_be(run: Run, numbered: Path) -> None:
+    run("column", "add", "boxes", "--kind", "json")
+    run("column", "add", "zeros", "--dtype", "int8", "--shape", "")
+    run("commit", "-m", "Add columns")
+    assert "boxes" in one_line(run("export", "out", "--column", "labels", "--column", "boxes", "--format", "csv"), 3)
+    assert not Path("out").exists()
+    done = run("export", "out", "--column", "labels", "--column", "zeros", "--format", "csv", "--json").json
+    assert [(each["column"], each["samples"]) for each in done] == [("labels", 20), ("zeros", 0)]
+    assert Path("out/zeros/zeros.csv").read_text() == "key,value\n"

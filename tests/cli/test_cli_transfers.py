@@ -147,3 +147,14 @@ def test_values_that_are_not_here_are_shown_by_digest(run: Run, parted: None) ->
     with hl.Repository.open("repo") as repo:
         assert repo.checkout("main~1")["labels"].digest("a").startswith(base)
         assert repo.checkout()["labels"].digest("a").startswith(theirs)
+
+
+def test_fetch_data_takes_a_number_for_the_integer_where_there_is_only_that(run: Run, repo: Path) -> None:
+    with hl.Repository.open("repo").checkout("main", write=True, staging="memory") as w:
+        w.add_ndarray_column("numbers", shape=(), dtype="int64").extend(range(20), np.arange(20))
+        w.add_str_column("texts").extend(map(str, range(10)), map(str, range(10)))
+        w.commit("Begin")
+    run("clone", "repo", "copy")
+    assert run("-r", "copy", "fetch-data", "--key", "17", "--json").json["values"] > 0
+    assert run("-r", "copy", "fetch-data", "--key", "5").status == 0
+    assert "'99'" in one_line(run("-r", "copy", "fetch-data", "--key", "99"), 3)
