@@ -56,6 +56,9 @@ def branch(
     repo = invocation_of(ctx).open()
     found = _Names("branch", repo.branches, dry_run=dry_run, as_json=as_json)
     if delete is not None:
+        if dry_run and not force and delete in repo.branches:
+            with refusals(FAILED):
+                repo._check_deletable(delete, repo.branches[delete])
         found.delete(delete, lambda: repo.delete_branch(delete, force=force), yes=True)
     elif name is not None:
         from hangarlake.records.movements import check_branch_name

@@ -206,6 +206,8 @@ def test_a_branch_that_is_merged_is_deleted_without_a_question(
     assert run("branch", "-d", "merged").status == 0
     run("branch", "work")
     run("commit", "--allow-empty", "-m", "x", "--branch", "work")
-    assert "--force" in one_line(run("branch", "-d", "work"), 3)
+    for dry_run in ([], ["--dry-run"]):
+        assert "--force" in one_line(run("branch", "-d", "work", *dry_run), 3)
+    assert "Would delete" in run("branch", "-D", "work", "--dry-run").out
     assert run("branch", "-D", "work").status == 0
     assert set(run("branch", "--json").json) == {"main"}
