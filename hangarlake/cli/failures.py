@@ -51,7 +51,6 @@ _REMEDIES = tuple(
             r"already, on commit ([0-9a-f]+); delete it first\b",
             r"already, on commit \1; delete it with `hangarlake tag --delete`",
         ),
-        (r" \(there are: none\)", ""),
         (
             r"list them with repo\.branches and repo\.tags \(`hangarlake branch`, `hangarlake tag`\)",
             "`hangarlake branch` and `hangarlake tag` list what there is",

@@ -169,9 +169,9 @@ class Remotes(Mapping[str, Remote]):
     def _record(self, name: str) -> RemoteRecord:
         known = self._config.remotes(self._key)
         if name not in known:
-            there = ", ".join(sorted(known)) or "none"
+            there = f" (there are: {', '.join(sorted(known))})" if known else ""
             raise RevisionNotFoundError(
-                f"there is no remote {name!r} (there are: {there}); add it with repo.remotes.add({name!r}, url)"
+                f"there is no remote {name!r}{there}; add it with repo.remotes.add({name!r}, url)"
             )
         return known[name]
 
