@@ -216,18 +216,20 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _check_shape(name: str, schema: ColumnSchema, key: object, shape: tuple[int, ...], dtype: Any) -> None:
-    given = f"{_shape_text(shape)} {dtype}"
+    # Every sample comes here: nothing is put into words before something is wrong.
     rank = len(schema.shape)
+    expected = remedy = None
     if schema.variable_shape:
         if len(shape) != rank:
-            raise _refuse(name, key, f"{rank} dimension{'s' if rank != 1 else ''}", given)
-        if not all(most is None or n <= most for n, most in zip(shape, schema.shape, strict=True)):
-            raise _refuse(name, key, describe(schema), given)
+            expected = f"{rank} dimension{'s' if rank != 1 else ''}"
+        elif not all(most is None or n <= most for n, most in zip(shape, schema.shape, strict=True)):
+            expected = describe(schema)
     elif shape != schema.shape:
-        remedy = "convert the value first"
+        expected = describe(schema)
         if rank and len(shape) == rank:
             remedy = "give the column variable_shape=True to take samples of different sizes"
-        raise _refuse(name, key, describe(schema), given, remedy)
+    if expected is not None:
+        raise _refuse(name, key, expected, f"{_shape_text(shape)} {dtype}", remedy or "convert the value first")
 
 
 def check_block_kind(name: str, schema: ColumnSchema, key: object, values: npt.NDArray[Any]) -> None:
