@@ -36,7 +36,7 @@ _NOTHING: Mapping[bytes, StagedChunk] = MappingProxyType({})
 
 
 def _default_compressors(dtype: npt.DTypeLike) -> Any:
-    """Return what compresses chunks when nobody has chosen: several times faster than Zstandard on numbers, and as small."""
+    """Return what compresses chunks when nobody has chosen: several times faster than Zstandard on numbers, and about as small."""
     from zarr.codecs import BloscCodec
 
     try:
@@ -45,7 +45,7 @@ def _default_compressors(dtype: npt.DTypeLike) -> Any:
         return "auto"  # a dtype of zarr's own
     if native.kind not in "iufcmM" or native.itemsize == 1:
         return "auto"
-    return BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=native.itemsize)
+    return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=native.itemsize)
 
 
 def node_name(path: str) -> str:
@@ -330,7 +330,7 @@ class WritableArrayViews(ArrayViews):
         shards : tuple of int, optional
             Of which each holds many chunks and is stored as one.
         filters, compressors
-            As ``zarr.create_array`` takes them. ``"auto"`` is Blosc with LZ4 and bit shuffle for elements of several
+            As ``zarr.create_array`` takes them. ``"auto"`` is Blosc with LZ4 and byte shuffle for elements of several
             bytes (``docs/design/004-arrays.md`` has the measurements), and zarr's choice for others.
         fill_value : scalar
         dimension_names : iterable of str, optional
