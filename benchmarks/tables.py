@@ -64,7 +64,7 @@ def arrays() -> str:
         "### Arrays, beside others",
         "",
         machine_of(results["about"]),
-        "Each with its own default codec; medians. How many times longer than Hangarlake's `Array` each takes (above 1: `Array` is faster).\n"
+        "Medians, each with its own default codec. How many times longer than Hangarlake's `Array` each takes (above 1: ours is faster).\n"
         "Hangarlake flushes what it writes to the disk; the others do not.",
         "",
         f"| where | array in chunks | | Array | {' | '.join(OTHERS.values())} |",
