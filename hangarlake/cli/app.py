@@ -114,7 +114,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = get_command(app).main(args=args, prog_name=_PROGRAM, standalone_mode=False, obj=invocation)
         sys.stdout.flush()
     except BaseException as error:
-        return _leave_pipe() if _is_closed_pipe(error) else _report(error, invocation)
+        if _is_closed_pipe(error):
+            _discard_output()
+            return _PIPE_CLOSED
+        status = _report(error, invocation)
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk: what is left in the buffer does not fit either
+            _discard_output()
+        return status
     if result == INTERRUPTED:  # what typer makes of Ctrl-C
         return _report(KeyboardInterrupt(), invocation)
     return result if isinstance(result, int) else 0
@@ -179,8 +187,8 @@ def _hint(error: BaseException, invocation: Invocation) -> str:
     return "" if expected else " (this looks like a fault of hangarlake itself; --debug shows where)"
 
 
-def _leave_pipe() -> int:
-    """Keep the interpreter from flushing into the closed pipe once more when it ends."""
+def _discard_output() -> None:
+    """Keep the interpreter from trying once more, when it ends, to write what could not be written."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(devnull, sys.stdout.fileno())
@@ -188,4 +196,3 @@ def _leave_pipe() -> int:
         pass
     finally:
         os.close(devnull)
-    return _PIPE_CLOSED
