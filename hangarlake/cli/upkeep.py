@@ -101,7 +101,9 @@ def _line(report: VerifyReport) -> str:
     if report.level != "refs":
         parts.append(text_of(seen["nodes"], "node"))
     if report.level == "full":
-        parts += [text_of(seen["chunks"], "chunk"), text_of(seen["samples"], "sample")]
+        total = seen.get("chunks_total")
+        chunks = text_of(seen["chunks"] if total is None else total, "chunk")
+        parts += [chunks if total is None else f"{seen['chunks']:,} of {chunks}", text_of(seen["samples"], "sample")]
     found = text_of(len(report.problems), "problem") + "." if report.problems else "All well."
     absent = ""
     if report.absent:

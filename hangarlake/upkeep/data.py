@@ -33,7 +33,7 @@ from hangarlake.storage.base import Buffer, ByteRange, ObjectStore
 from hangarlake.storage.executors import cpu_count, io_pool
 from hangarlake.upkeep.entries import TreeKind, encoding_of, shapes_of
 from hangarlake.upkeep.findings import Findings, value_spot
-from hangarlake.upkeep.ledger import FACT, Chooser, Facts, GridSample, Ledger
+from hangarlake.upkeep.ledger import FACT, Chooser, Distinct, Facts, GridSample, Ledger
 from hangarlake.upkeep.presence import DataObject, Presence
 from hangarlake.upkeep.values import ValueHasher, lying
 
@@ -89,6 +89,7 @@ class DataChecker:
         self._findings = findings
         self._presence = presence
         self._chooser = Chooser(sample, seed)
+        self._named = Distinct()
         self._ledger = Ledger() if memory is None else Ledger(memory)
         self._kinds: dict[TreeKind, int] = {}
         self._encodings: dict[str, int] = {}
@@ -103,6 +104,11 @@ class DataChecker:
     def close(self) -> None:
         """Give temporary files back."""
         self._ledger.close()
+
+    @property
+    def named(self) -> int:
+        """How many chunks were named, of which a sample takes some; known where there is one."""
+        return len(self._named.all())
 
     # ---- what trees say ----------------------------------------------------------------------------------------------
 
@@ -128,7 +134,13 @@ class DataChecker:
         for i in np.flatnonzero(grid & (spans > 0)).tolist():
             row, span = int(first[i]), int(spans[i])
             refs = [places.ref(leaf, each) for each in range(row, row + span)]
-            if any(ref is None for ref in refs) or not self._chooser.choose(table.digests[row : row + 1]).any():
+            if any(ref is None for ref in refs):
+                continue
+            if not self._chooser.everything:
+                # The chunks of a large sample are checked once for each such sample, equal ones among them as well.
+                marks = np.arange(span, dtype=np.uint64) + entries.digests[i, :8].view("<u8")
+                self._named.add(self._chooser.numbers(table.digests[row : row + span], marks))
+            if not self._chooser.choose(table.digests[row : row + 1]).any():
                 continue
             shape = shapes_of(kind, entries, np.array([i]))[0]
             there = tuple(ref for ref in refs if ref is not None)
@@ -137,6 +149,12 @@ class DataChecker:
         shared = np.flatnonzero(~grid)
         shared = shared[places.objects[first[shared]] >= 0]
         if len(shared):
+            if not self._chooser.everything:
+                rows = first[shared]
+                where = (places.objects[rows].astype(np.uint64) << np.uint64(40)) + places.offsets[rows].astype(
+                    np.uint64
+                )
+                self._named.add(np.unique(self._chooser.numbers(table.digests[rows], where)))
             shared = shared[self._chooser.choose(table.digests[first[shared]])]
         if not len(shared):
             return

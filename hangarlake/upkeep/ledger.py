@@ -106,7 +106,7 @@ class Chooser:
     Parameters
     ----------
     sample : int, float or None
-        As :func:`sample_bounds` takes it.
+        As :func:`sample_bounds` takes it. A share above none takes at least one chunk.
     """
 
     def __init__(self, sample: float | int | None, seed: int) -> None:
@@ -114,23 +114,31 @@ class Chooser:
         self.everything = sample is None
         self._seed = np.uint64(seed & ((1 << 64) - 1))
         self._most = (1 << 64) - 1 if share is None else math.floor(share * (1 << 64)) - 1
+        # Of a few chunks a small share may take none: the one that drew the least is taken then.
+        self._share = bool(share)
+        self._least = (1 << 64) - 1
         self._held = Distinct()
         if self._count == 0:
             self._most = -1
 
-    def numbers(self, digests: Digests) -> U64:
-        """Return the lots that chunks have drawn, shape (n,)."""
+    def numbers(self, digests: Digests, marks: U64 | None = None) -> U64:
+        """Return the lots that chunks have drawn, shape (n,); with `marks` others, that tell equal chunks apart by these."""
         words = np.ascontiguousarray(digests[:, :8]).view("<u8").reshape(-1)
+        if marks is not None:
+            words = words ^ _mix(marks)
         return _mix(words ^ _mix(np.array([self._seed], np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
 
     def choose(self, digests: Digests, *, final: bool = False) -> npt.NDArray[np.bool_]:
         """Tell which chunks may be (with `final`: are) among those chosen; all have to be shown before the last word."""
         if self.everything or not len(digests):
             return np.ones(len(digests), np.bool_)
-        if self._most < 0:
+        if self._most < 0 and not self._share:
             return np.zeros(len(digests), np.bool_)
         lots = self.numbers(digests)
-        chosen: npt.NDArray[np.bool_] = lots <= np.uint64(self._most)
+        if self._share and not final:
+            self._least = min(self._least, int(lots.min()))
+        most = max(self._most, self._least) if self._share else self._most
+        chosen: npt.NDArray[np.bool_] = lots <= np.uint64(most)
         if self._count is not None and not final:
             self._held.add(lots[chosen])
             self._tighten(self._count)

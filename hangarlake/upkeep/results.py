@@ -50,8 +50,11 @@ class VerifyReport:
     checked : dict of str to int
         How many ``objects`` were read, and which: ``movements``, ``tags``, ``commits``, ``catalogs``, tree ``nodes``, ``segments``
         (of history and locations), ``chunks``, ``samples`` (array chunks included) whose digests were computed again, ``bytes``.
+        With a sample also ``chunks_total``: how many chunks there are, of which ``chunks`` were checked.
     absent : int
         Chunks that a partial clone does not have, and need not have. They were not checked.
+    sample : int, float or None
+        The sample that was asked for: a number of chunks, or a share of them; ``None``: all.
     """
 
     level: str
@@ -59,6 +62,7 @@ class VerifyReport:
     problems: tuple[Problem, ...]
     checked: dict[str, int] = field(hash=False)
     absent: int = 0
+    sample: float | int | None = None
 
     @property
     def ok(self) -> bool:
@@ -76,7 +80,8 @@ class VerifyReport:
         if self.level != "refs":
             parts.append(f"{seen['nodes']:,} nodes")
         if self.level == "full":
-            parts += [f"{seen['chunks']:,} chunks", f"{seen['samples']:,} samples"]
+            of = f" of {seen['chunks_total']:,}" if "chunks_total" in seen else ""
+            parts += [f"{seen['chunks']:,}{of} chunks", f"{seen['samples']:,} samples"]
         text = f"{', '.join(parts)}, {seen['bytes']:,} bytes: "
         text += (
             f"{len(self.problems):,} problem{'' if len(self.problems) == 1 else 's'}" if self.problems else "all well"
@@ -110,4 +115,5 @@ class VerifyReport:
             "problems": [problem.to_dict() for problem in self.problems],
             "checked": dict(self.checked),
             "absent": self.absent,
+            "sample": self.sample,
         }

@@ -60,6 +60,7 @@ def verify(
     commit = None if rev is None else _resolve(session, rev, findings)
     check_marker(store, findings)
     stands = _stands(session, commit, findings, level) if rev is None or commit is not None else Stands()
+    named: int | None = None
     if level == "refs":
         history = History(list(read_commits(store, list(stands.tips), findings).values()))
         history.commits.sort(key=lambda each: (each.generation, each.time, each.id))
@@ -77,6 +78,7 @@ def verify(
                 trees = TreeChecker(store, findings, data)
                 trees.check(history.commits)
                 data.run()
+                named = None if sample is None else data.named
             finally:
                 data.close()
             absent = presence.absent
@@ -87,9 +89,11 @@ def verify(
         packs = trees.packs
     # What is read again, to tell what suffers, is not counted twice.
     counts = dict(findings.counts)
+    if named is not None:
+        counts["chunks_total"] = named
     lines = affected(store, findings, packs, history, stands.names) if len(findings) else {}
     problems = tuple(Problem(found.object, found.kind, found.detail, lines[found]) for found in findings.list())
-    return VerifyReport(level, None if commit is None else commit.id, problems, counts, absent)
+    return VerifyReport(level, None if commit is None else commit.id, problems, counts, absent, sample)
 
 
 def _resolve(session: Session, rev: str | Commit, findings: Findings) -> Commit | None:

@@ -43,6 +43,17 @@ def test_json_is_the_report(run: Run, repo: Path, committed: str) -> None:
     assert run("verify", "--sample", "1", "--json").json["checked"]["chunks"] == 1
 
 
+def test_a_small_share_takes_a_chunk_and_says_of_how_many(run: Run, repo: Path, committed: str) -> None:
+    assert ", 1 of 1 chunk, 3 samples, " in run("verify", "--sample", "2%").out
+    report = run("verify", "--sample", "2%", "--json").json
+    assert report["sample"] == 0.02
+    assert (report["checked"]["chunks"], report["checked"]["chunks_total"]) == (1, 1)
+    assert "0 of 1 chunk" in run("verify", "--sample", "0").out
+    assert run("verify", "--json").json["sample"] is None
+    damage(pack_of(repo))
+    assert run("verify", "--sample", "2%").status == 1
+
+
 def test_damage_is_listed_with_what_it_affects(run: Run, repo: Path, committed: str) -> None:
     pack = pack_of(repo)
     damage(pack)

@@ -92,6 +92,13 @@ def test_a_sample_is_a_share_or_a_number_of_chunks_and_a_seed_chooses_it() -> No
     assert 0 < some.checked["chunks"] < chunks / 2
     assert repo.verify(sample=0.25) == some
     assert repo.verify(sample=0.25, seed=1).checked != some.checked
+    assert some.sample == 0.25
+    for sample in (0.25, 1.0, 7, 0):
+        assert repo.verify(sample=sample).checked["chunks_total"] == chunks
+    for seed in range(5):
+        tiny = repo.verify(sample=1e-9, seed=seed)
+        # A large sample that is cut into chunks is taken as a whole.
+        assert 1 <= tiny.checked["chunks"] <= 9
     few = repo.verify(sample=7)
     # A large sample that is cut into chunks counts once.
     assert 7 <= few.checked["chunks"] <= 7 + 5 * 9
