@@ -149,7 +149,9 @@ def stage_samples(
     except BaseException as error:
         if created:
             writer.remove(name)
-        if isinstance(error, SchemaError) and sizes is not None and sizes.vary:
+        # Where the error itself names the remedy, it is not said twice.
+        unsaid = sizes is not None and sizes.vary and "variable_shape" not in str(error)
+        if isinstance(error, SchemaError) and unsaid:
             raise SchemaError(f"{error}; for samples of several sizes pass --variable-shape") from error
         raise
     return ImportResult((name,), (name,) if created else (), place.samples - before, _count(column) - length)

@@ -142,7 +142,7 @@ def test_pictures_of_several_sizes_name_the_option(run: Run, repo: Path) -> None
     np.save("a.npy", np.zeros((4, 4, 3), np.uint8))
     np.save("b.npy", np.zeros((6, 4, 3), np.uint8))
     args = ["import", "a.npy", "b.npy", "--column", "x", "--create"]
-    assert "pass --variable-shape" in one_line(run(*args), 3)
+    assert one_line(run(*args), 3).count("--variable-shape") == 1
     assert run(*args, "--variable-shape").status == 0
     np.save("b.npy", np.zeros((6, 4, 3), np.float32))
     assert "--variable-shape" not in one_line(run("import", "a.npy", "b.npy", "--column", "y", "--create"), 3)
