@@ -13,7 +13,7 @@ from hangarlake.cli.failures import UsageFailure
 __all__ = ["Command", "Group", "PipeClosedError", "add_commands", "add_group"]
 
 
-_NO_CHECKOUT = "there is no checkout: name the branch with --branch, or what to read with --rev"
+_NO_CHECKOUT = "Hangarlake has no current branch: name the branch with --branch, or what to read with --rev"
 # What a hand that is used to git types.
 _OF_GIT = {
     "add": "files are staged by `hangarlake import`",
@@ -21,7 +21,7 @@ _OF_GIT = {
     "mv": "columns are renamed by `hangarlake column rename`, arrays by `hangarlake array rename`",
     "rebase": "there is no rebase: `hangarlake commit` puts what is staged on top of a branch that has moved on, and "
     "`hangarlake cherry-pick` repeats a commit",
-    "restore": "there is no checkout to restore: `hangarlake reset` drops what is staged",
+    "restore": "Hangarlake has no working files to restore: `hangarlake reset` drops what is staged",
     "rm": "columns are removed by `hangarlake column remove`, arrays by `hangarlake array remove`",
     "stash": "there is no stash: what is staged on a branch stays there while you work on another",
     "switch": _NO_CHECKOUT,
@@ -57,7 +57,7 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command; one that only git has is answered with what there is instead."""
         if args and ctx.parent is None and args[0] in _OF_GIT and args[0] not in self.commands:
-            raise UsageFailure(f"{_OF_GIT[args[0]]}; see https://hangarlake.dev/from/git/")
+            raise UsageFailure(f"{_OF_GIT[args[0]]}; see docs/from/git.md")
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is click's

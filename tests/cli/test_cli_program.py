@@ -242,7 +242,8 @@ def test_ctrl_c_tells_what_became_of_the_work(
 @pytest.mark.parametrize("name", ["switch", "checkout", "add", "stash", "rebase", "rm", "mv", "restore"])
 def test_commands_of_git_are_answered_with_what_there_is(run: Run, name: str) -> None:
     line = one_line(run(name, "x"), 2)
-    assert "from/git" in line
+    assert line.endswith("; see docs/from/git.md")
+    assert "checkout" not in line
     assert "No such command" not in line
     assert "No such command" in one_line(run("column", name, "x"), 2) or name == "add"
 
