@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,11 +14,12 @@ from hangarlake.cli.commands import add_commands
 from hangarlake.cli.failures import CONFLICT, Failure, UsageFailure, interruptible
 from hangarlake.cli.invocation import invocation_of
 from hangarlake.cli.keys import KEY_HELP, find_key, find_sub_key, parse_key
-from hangarlake.cli.options import Author, Branch, Json, Rev, SubKey
+from hangarlake.cli.options import Author, Branch, Json, Rev, RevOption, SubKey
 from hangarlake.cli.output import moment, plain, print_json, print_table, say, short, subject
 
 if TYPE_CHECKING:
     from hangarlake import Commit, Repository
+    from hangarlake.columns.column import Column
 
 __all__ = ["register"]
 
@@ -186,6 +190,7 @@ def _print_graph(repo: Repository, rev: str | None, limit: int | None) -> None:
 def show(
     ctx: typer.Context,
     rev: Rev = None,
+    rev_option: RevOption = None,
     column: Annotated[
         str | None, typer.Option("--column", "-c", help="Show a sample of this column instead.", show_default=False)
     ] = None,
@@ -199,6 +204,9 @@ def show(
 
     if (column is None) != (key is None) or (sub is not None and key is None):
         raise UsageFailure("to see a sample give --column and --key (and --sub in a nested column)")
+    if rev is not None and rev_option is not None and rev != rev_option:
+        raise UsageFailure(f"two revisions are given, {rev!r} and --rev {rev_option!r}: one is enough")
+    rev = rev if rev is not None else rev_option
     repo = invocation_of(ctx).open()
     if column is not None and key is not None:
         _show_sample(repo, rev, column, key, sub, as_json)
@@ -229,8 +237,6 @@ def reflog(
     as_json: Json = False,
 ) -> None:
     """Show every movement of a branch, newest first: who moved it, from where to where."""
-    from itertools import islice
-
     repo = invocation_of(ctx).open()
     name = branch or repo.default_branch
     entries = list(islice(repo.reflog(name), limit))
@@ -276,6 +282,21 @@ def _key_of(repo: Repository, rev: str | None, name: str, text: str) -> Any:
     return tuple(map(int, parts)) if len(parts) > 1 and all(part.isdecimal() for part in parts) else parse_key(text)
 
 
+@contextmanager
+def _keys_hinted(column: Column, sample: str | int) -> Iterator[None]:
+    """Add to an error about a sample that is not there what the keys of the column look like."""
+    from hangarlake.errors import SampleNotFoundError
+
+    try:
+        yield
+    except SampleNotFoundError as error:
+        first = list(islice(column, 3))
+        if sample in column or not first:
+            raise
+        listed = ", ".join(map(repr, first[:2])) + (", …" if len(first) > 2 else "")
+        raise SampleNotFoundError(f"{error}; its keys look like {listed}") from error
+
+
 def _show_sample(repo: Repository, rev: str | None, column: str, key: str, sub: str | None, as_json: bool) -> None:
     from hangarlake.cli.values import describe_value, value_to_dict
 
@@ -284,16 +305,17 @@ def _show_sample(repo: Repository, rev: str | None, column: str, key: str, sub: 
         sample: Any = find_key(target, key)
         if sub is not None and not target.nested:
             raise UsageFailure(f"the column {column} is not nested, so its samples have no --sub")
-        if target.nested and sub is None:
-            subs = list(target[sample])
-            if as_json:
-                print_json({"column": column, "key": sample, "subs": subs})
-            else:
-                say("\n".join(map(str, subs)))
-            return
-        if sub is not None:
-            sample = find_sub_key(target, sample, sub)
-        value, digest = target[sample], target.digest(sample)
+        with _keys_hinted(target, sample):
+            if target.nested and sub is None:
+                subs = list(target[sample])
+                if as_json:
+                    print_json({"column": column, "key": sample, "subs": subs})
+                else:
+                    say("\n".join(map(str, subs)))
+                return
+            if sub is not None:
+                sample = find_sub_key(target, sample, sub)
+            value, digest = target[sample], target.digest(sample)
     if as_json:
         print_json(
             {

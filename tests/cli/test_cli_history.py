@@ -98,6 +98,21 @@ def test_show_tells_a_commit_and_what_it_changed(run: Run, committed: str) -> No
     assert run("show", committed[:8], "--json").json["id"] == committed
 
 
+def test_show_takes_its_revision_as_an_option_as_well(run: Run, committed: str) -> None:
+    assert run("show", "--rev", "main").out == run("show", "main").out != ""
+    assert run("show", committed, "--rev", committed).status == 0
+    assert "two revisions" in one_line(run("show", committed, "--rev", "main"), 2)
+    assert run("show", "--rev", "nowhere").status == 3
+
+
+def test_a_sample_that_is_not_there_is_answered_with_what_keys_look_like(run: Run, committed: str) -> None:
+    Path("labels.csv").write_text("file,label\n0000,3\n0001,4\n0002,5\n")
+    run("import", "labels.csv", "--key-column", "file", "--value-column", "label", "--column", "labels", "--create")
+    run("commit", "-m", "Label")
+    line = one_line(run("show", "--column", "labels", "--key", "5"), 3)
+    assert line == "column 'labels' has no sample '5'; its keys look like '0000', '0001', …"
+
+
 def test_show_prints_a_sample(run: Run, committed: str) -> None:
     shown = run("show", "--column", "images", "--key", "02", "--json").json
     assert shown["value"] == [[2] * 4] * 4
