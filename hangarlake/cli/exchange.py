@@ -290,8 +290,14 @@ def _staged(diff: Diff, column: str) -> dict[Any, tuple[str | None]]:
     return {entry.key: (entry.new.digest if entry.new is not None else None,) for entry in entries}
 
 
+def _kind(result: ImportResult, name: str) -> str:
+    return result.kinds[name] + (f": {result.text_reason}" if result.text_reason else "")
+
+
 def _report_import(result: ImportResult, changed: int, source: Source) -> None:
-    into = ", ".join(name + (" (new)" if name in result.created else "") for name in result.columns)
+    into = ", ".join(
+        name + (f" (new, {_kind(result, name)})" if name in result.created else "") for name in result.columns
+    )
     what = f"{text_of(result.samples, 'sample')} from {text_of(source.files, 'file')}"
     staged = result.added + changed
     counts = [(result.added, "added"), (changed, "changed"), (result.samples - staged, "unchanged")]

@@ -210,6 +210,7 @@ def import_columns(
     return ImportResult(
         columns=tuple(columns),
         created=tuple(name for result in results for name in result.created),
+        kinds={name: kind for result in results for name, kind in result.kinds.items()},
         samples=place.samples,
         added=sum(result.added for result in results),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,12 +59,18 @@ class ImportResult:
         Samples read, over all columns.
     added : int
         Samples whose keys were not there before; the others had a value already, this one or another.
+    kinds : dict of str to str
+        What the new columns hold: ``"int64"``, ``"uint8 of shape (28, 28)"``, ``"text"``, ``"bytes"``, ``"JSON"``.
+    text_reason : str or None
+        Which cell of a table it was that made a new column one of text, where the table begins with numbers or that cell is empty.
     """
 
     columns: tuple[str, ...]
     created: tuple[str, ...]
     samples: int
     added: int
+    kinds: dict[str, str] = field(default_factory=dict, hash=False)
+    text_reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values."""
@@ -154,7 +160,17 @@ def stage_samples(
         if isinstance(error, SchemaError) and unsaid:
             raise SchemaError(f"{error}; for samples of several sizes pass --variable-shape") from error
         raise
-    return ImportResult((name,), (name,) if created else (), place.samples - before, _count(column) - length)
+    kinds = {name: _kind_text(column)} if created else {}
+    return ImportResult((name,), tuple(kinds), place.samples - before, _count(column) - length, kinds)
+
+
+def _kind_text(column: Column) -> str:
+    if column.kind != "ndarray":
+        return {"str": "text", "json": "JSON"}.get(column.kind, column.kind)
+    if not column.shape:
+        return str(column.dtype)
+    dims = ", ".join("*" if length is None else str(length) for length in column.shape)
+    return f"{column.dtype} of shape ({dims}{',' if len(column.shape) == 1 else ''})"
 
 
 class _Sizes:

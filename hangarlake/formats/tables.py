@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TableColumns", "delimiter_of", "export_table", "import_members", "import_table", "table_header"]
 
+# Characters of a cell that a message quotes.
+_SHOWN = 40
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -120,16 +122,22 @@ def import_table(
         _check_header(path, table)
         target = writer.columns.get(column)
         parse: Parser | None
+        reason = None
         if target is not None:
             parse = parser_of(column, target, whole=table.value is None)
             options = replace(options, nested=target.nested)
         elif not options.create:
             raise no_column(column)
         else:
-            parse = None if table.value is None else kind_of(_values(path, table))
+            parse = None
+            if table.value is not None:
+                values = _Values(path, table)
+                parse = kind_of(values)
+                reason = values.reason if parse is str else None
         samples = _samples(path, table, parse, options, strip_suffix=strip_suffix)
         clashes = Clashes(column, None if options.key_type is not None else target)
-        return stage_samples(writer, column, clashes.watch(counted(samples, place, progress)), options, place)
+        result = stage_samples(writer, column, clashes.watch(counted(samples, place, progress)), options, place)
+        return replace(result, text_reason=reason)
 
 
 def import_members(
@@ -277,13 +285,27 @@ def _check_header(path: Path, table: TableColumns) -> None:
         )
 
 
-def _values(path: Path, table: TableColumns) -> Iterator[str]:
-    """Yield the texts of the value column."""
-    with _rows(path, table.delimiter) as (header, rows):
-        at = header.index(str(table.value))
-        for line, row in rows:
-            _check_width(line, row, header)
-            yield row[at]
+class _Values:
+    """The texts of the value column, and what is to be said of the last one taken: the one that is no number."""
+
+    def __init__(self, path: Path, table: TableColumns) -> None:
+        self._path = path
+        self._table = table
+        self.reason: str | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        with _rows(self._path, self._table.delimiter) as (header, rows):
+            at = header.index(str(self._table.value))
+            for number, (line, row) in enumerate(rows):
+                _check_width(line, row, header)
+                text = row[at]
+                if not text.strip():
+                    self.reason = f"line {line} has an empty value"
+                else:
+                    # A table that begins with text is one of text, without further reason.
+                    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+                    self.reason = f"line {line} has {shown!r}" if number else None
+                yield text
 
 
 def _samples(

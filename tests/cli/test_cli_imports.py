@@ -84,7 +84,7 @@ def test_labels_from_a_table(run: Run, repo: Path) -> None:
     assert "(file, label)" in one_line(run(*TABLE), 2)
     args = [*TABLE, "--key-column", "file", "--value-column", "label", "--strip-suffix"]
     assert "--create" in one_line(run(*args), 3)
-    assert run(*args, "--create").out == "Staged 2 samples from 1 file into labels (new).\n"
+    assert run(*args, "--create").out == "Staged 2 samples from 1 file into labels (new, int64).\n"
     run("commit", "-m", "Label")
     assert run(*args).out == "Nothing to stage: labels has 2 samples from 1 file already, with the same values.\n"
     assert run("show", "--column", "labels", "--key", "train/0002", "--json").json["value"] == 4
@@ -93,6 +93,28 @@ def test_labels_from_a_table(run: Run, repo: Path) -> None:
     Path("labels.csv").write_text("file,label\ntrain/0001.png,5\ntrain/0002.png,four\n")
     assert one_line(run(*args), 3) == "labels.csv: line 3: 'four' is no int64"
     assert run("diff", "--staged").out == "No differences.\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["3", "", "5"], "text: line 3 has an empty value"),
+        (["", "4"], "text: line 2 has an empty value"),
+        (["3", "4.5", "n/a"], "text: line 4 has 'n/a'"),
+        (["3", "4" * 50], f"text: line 3 has '{'4' * 40}…'"),
+        (["cat", "dog"], "text"),
+        (["3", "4.5"], "float64"),
+    ],
+)
+def test_a_new_column_of_a_table_says_what_it_holds_and_why(run: Run, repo: Path, cells: list[str], kind: str) -> None:
+    rows = [f"{number:04},{cell}" for number, cell in enumerate(cells)]
+    Path("labels.csv").write_text("\n".join(["file,label", *rows, ""]))
+    args = [*TABLE, "--key-column", "file", "--value-column", "label", "--create"]
+    assert f" into labels (new, {kind}).\n" in run(*args).out
+    run("reset", "--yes")
+    done = run(*args, "--json").json
+    assert done["kinds"] == {"labels": kind.partition(":")[0]}
+    assert done["text_reason"] == (kind.partition(": ")[2] or None)
 
 
 def test_samples_from_the_members_of_an_object(run: Run, repo: Path) -> None:
@@ -127,7 +149,7 @@ def test_a_repository_in_a_folder_is_skipped_and_what_is_hidden_counted(run: Run
         Path(name).write_text("x")
     done = run("import", ".", "--column", "images", "--create", "--format", "npy")
     lines = done.out.splitlines()
-    assert lines[0] == "Staged 3 samples from 3 files into images (new)."
+    assert lines[0] == "Staged 3 samples from 3 files into images (new, uint8 of shape (4, 4))."
     assert "Skipped 1 file of no known format: images/notes.md" in lines
     assert "Skipped 1 file of another format: images/note.txt" in lines
     assert "Skipped 3 hidden files and folders: .DS_Store, .hangarlake.toml, images/.hidden" in lines
