@@ -302,12 +302,15 @@ def _report_import(result: ImportResult, changed: int, source: Source) -> None:
     staged = result.added + changed
     counts = [(result.added, "added"), (changed, "changed"), (result.samples - staged, "unchanged")]
     note = ", ".join(f"{count:,} {state}" for count, state in counts if count)
+    hint = ""
+    if result.suffixed is not None:
+        hint = f"; none of these keys is in {result.suffixed!r}, with --strip-suffix all would be"
     if result.samples and not staged:
         say(f"Nothing to stage: {into} has {what} already, with the same values.")
     elif result.added == result.samples:
-        say(f"Staged {what} into {into}.")
+        say(f"Staged {what} into {into}{hint}.")
     else:
-        say(f"Staged {what} into {into}: {note}.")
+        say(f"Staged {what} into {into}: {note}{hint}.")
     for reason, (one, many) in _SKIPPED.items():
         skipped = [each.path for each in source.skipped if each.reason == reason]
         if skipped:

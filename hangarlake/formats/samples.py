@@ -63,6 +63,9 @@ class ImportResult:
         What the new columns hold: ``"int64"``, ``"uint8 of shape (28, 28)"``, ``"text"``, ``"bytes"``, ``"JSON"``.
     text_reason : str or None
         Which cell of a table it was that made a new column one of text, where the table begins with numbers or that cell is empty.
+    suffixed : str or None
+        Another column, that has the first keys of a table or JSON object without their suffix, where no column has them as they are:
+        they are names of files, and ``strip_suffix`` was left out.
     """
 
     columns: tuple[str, ...]
@@ -71,6 +74,7 @@ class ImportResult:
     added: int
     kinds: dict[str, str] = field(default_factory=dict, hash=False)
     text_reason: str | None = None
+    suffixed: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON-ready values."""

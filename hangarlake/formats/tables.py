@@ -41,6 +41,8 @@ __all__ = ["TableColumns", "delimiter_of", "export_table", "import_members", "im
 
 # Characters of a cell that a message quotes.
 _SHOWN = 40
+# Keys that are looked up in other columns.
+_COMPARED = 5
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -134,10 +136,12 @@ def import_table(
                 values = _Values(path, table)
                 parse = kind_of(values)
                 reason = values.reason if parse is str else None
-        samples = _samples(path, table, parse, options, strip_suffix=strip_suffix)
+        first: list[Key] = []
+        samples = _noting_first(_samples(path, table, parse, options, strip_suffix=strip_suffix), first)
         clashes = Clashes(column, None if options.key_type is not None else target)
         result = stage_samples(writer, column, clashes.watch(counted(samples, place, progress)), options, place)
-        return replace(result, text_reason=reason)
+        suffixed = None if strip_suffix else _column_of_stripped(writer, column, first)
+        return replace(result, text_reason=reason, suffixed=suffixed)
 
 
 def import_members(
@@ -172,9 +176,11 @@ def import_members(
             options = replace(options, nested=target.nested)
         elif not options.create:
             raise no_column(column)
-        samples = _member_samples(members, parse, options, strip_suffix=strip_suffix)
+        first: list[Key] = []
+        samples = _noting_first(_member_samples(members, parse, options, strip_suffix=strip_suffix), first)
         clashes = Clashes(column, None if options.key_type is not None else target)
-        return stage_samples(writer, column, clashes.watch(counted(samples, place, progress)), options, place)
+        result = stage_samples(writer, column, clashes.watch(counted(samples, place, progress)), options, place)
+        return replace(result, suffixed=None if strip_suffix else _column_of_stripped(writer, column, first))
 
 
 def export_table(
@@ -342,6 +348,30 @@ def _key(text: str, options: ImportOptions, *, strip_suffix: bool) -> Key:
         return typed_key(name, options.key_type)
     sample, sub = split_nested(name)
     return typed_key(sample, options.key_type), sub
+
+
+def _noting_first(samples: Iterator[tuple[Key, Any]], first: list[Key]) -> Iterator[tuple[Key, Any]]:
+    for key, value in samples:
+        if len(first) < _COMPARED:
+            first.append(key)
+        yield key, value
+
+
+def _column_of_stripped(writer: WriteCheckout, column: str, keys: Sequence[Key]) -> str | None:
+    """Return another column that has all these keys without their suffix, where no other column has any of them as it is."""
+    texts = [key for key in keys if isinstance(key, str)]
+    stripped = [without_suffix(text, format_for(Path(text))) for text in texts]
+    if not texts or len(texts) < len(keys) or any(short == text for short, text in zip(stripped, texts, strict=True)):
+        return None
+    found = None
+    for name, other in writer.columns.items():
+        if name == column:
+            continue
+        if any(text in other for text in texts):
+            return None
+        if found is None and all(short in other for short in stripped):
+            found = name
+    return found
 
 
 # ---- reading JSON objects -----------------------------------------------------------------------------------------------

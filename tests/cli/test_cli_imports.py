@@ -117,6 +117,27 @@ def test_a_new_column_of_a_table_says_what_it_holds_and_why(run: Run, repo: Path
     assert done["text_reason"] == (kind.partition(": ")[2] or None)
 
 
+def test_keys_that_are_names_of_files_name_the_option(run: Run, committed: str) -> None:
+    Path("labels.csv").write_text("file,label\n00.png,3\n01.png,4\n")
+    args = [*TABLE, "--key-column", "file", "--value-column", "label", "--create"]
+    hint = "; none of these keys is in 'images', with --strip-suffix all would be."
+    assert run(*args).out == f"Staged 2 samples from 1 file into labels (new, int64){hint}\n"
+    run("reset", "--yes")
+    assert run(*args, "--json").json["suffixed"] == "images"
+    run("reset", "--yes")
+    assert run(*args, "--strip-suffix", "--json").json["suffixed"] is None
+    run("reset", "--yes")
+    Path("labels.csv").write_text("file,label\n00.png,3\n77.png,4\n")
+    assert "--strip-suffix" not in run(*args).out
+    run("reset", "--yes")
+    Path("labels.csv").write_text("file,label\n00,3\n01,4\n")
+    assert "--strip-suffix" not in run(*args).out
+    Path("boxes.json").write_text(json.dumps({"00.png": [1], "02.png": []}))
+    assert hint in run("import", "boxes.json", "--column", "boxes", "--per-key", "--create").out
+    # Where another column has the names as they are, nothing is missing.
+    assert "--strip-suffix" not in run("import", "boxes.json", "--column", "more", "--per-key", "--create").out
+
+
 def test_samples_from_the_members_of_an_object(run: Run, repo: Path) -> None:
     Path("boxes.json").write_text(json.dumps({"train/1.png": [[1, 2, 3, 4]], "b.png": []}))
     done = run("import", "boxes.json", "--column", "boxes", "--per-key", "--strip-suffix", "--create", "--json").json
