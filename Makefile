@@ -52,7 +52,7 @@ endif
 	@touch $@
 
 $(STAMPS)/demo: $(STAMPS)/base pyproject.toml
-	$(call install,--editable ".[demo]")
+	$(call install,--editable ".[formats,demo]")
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/base pyproject.toml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -12,11 +13,14 @@ from hangarlake.merging import branch_head
 from hangarlake.publish import stand_fields
 from hangarlake.racing import ATTEMPTS, give_way
 from hangarlake.records.models import Commit
-from hangarlake.records.movements import Movement, check_branch_name
+from hangarlake.records.movements import Movement, Tag, check_branch_name, check_tag_name
 from hangarlake.records.refs import RefMovedError
 from hangarlake.session import Session, Snapshot
+from hangarlake.storage.executors import map_io
 
 __all__ = ["RefMethods"]
+
+_log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
@@ -50,18 +54,24 @@ class RefMethods:
 
         Raises
         ------
-        BranchExistsError, RevisionNotFoundError
+        BranchExistsError
+            If there is a branch of that name.
+        RevisionNotFoundError
         ValueError
             If no branch can have that name.
         """
         check_branch_name(name)
         self._session.check_writable()
         snapshot, _ = self._session.snapshot(at)
-        head = self._session.refs.head(name)
+        reads: list[Callable[[str], Movement | Tag | None]] = [self._session.refs.head, self._session.refs.read_tag]
+        head, tag = map_io(lambda read: read(name), reads)
+        assert not isinstance(head, Tag)
         if head is not None and head.commit is not None:
             raise BranchExistsError(
                 f"there is a branch {name!r} already, at {head.commit[:12]}; move it with reset_branch, or choose another name"
             )
+        if tag is not None:
+            _log.warning("the tag %r is hidden by the branch of that name: as a revision, it means the branch", name)
         try:
             self._move(name, head, snapshot, "create", f"from {_shown(at or self._session.marker.default_branch)}")
         except RefMovedError as error:
@@ -156,6 +166,9 @@ class RefMethods:
         """
         self._session.check_writable()
         snapshot, _ = self._session.snapshot(at)
+        head = self._session.refs.head(check_tag_name(name))
+        if head is not None and head.commit is not None:
+            _log.warning("the tag %r is hidden by the branch of that name: as a revision, it means the branch", name)
         fields = stand_fields(self._session, snapshot)
         self._session.refs.create_tag(name, author=self._session.author, message=message, **fields)
         return snapshot.commit.id

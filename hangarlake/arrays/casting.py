@@ -10,12 +10,23 @@ import numpy.typing as npt
 
 from hangarlake.errors import SchemaError
 
-__all__ = ["cast"]
+__all__ = ["cast", "checked_fill_value"]
 
-# What is stored as bytes of its own kind; anything else is cast, or refused, by zarr.
-_OWN_KINDS = "biufcmMSU"
+# What is cast here; anything else is cast, or refused, by zarr. T: text of any length, which is not stored as NumPy has it.
+_OWN_KINDS = "biufcmMSUT"
 # dtypes that may be given, by kind of the array; of text and times only what keeps every character and every tick.
-_TAKEN = {"b": "biuf", "i": "biuf", "u": "biuf", "f": "biuf", "c": "biufc", "m": "im", "M": "M", "S": "S", "U": "U"}
+_TAKEN = {
+    "b": "biuf",
+    "i": "biuf",
+    "u": "biuf",
+    "f": "biuf",
+    "c": "biufc",
+    "m": "im",
+    "M": "M",
+    "S": "S",
+    "U": "U",
+    "T": "UT",
+}
 
 
 def cast(name: str, value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -53,9 +64,33 @@ def cast(name: str, value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         raise _refused(name, given.flat[0], dtype)
     if kind in "biu":
         _check_whole(name, given, dtype)
-    elif kind in "mMSU":
+    elif kind in "mMSU":  # of text of any length nothing is cut
         return _same_kind(name, given, dtype)
     return given.astype(dtype)
+
+
+def checked_fill_value(name: str, value: Any, dtype: npt.DTypeLike) -> Any:
+    """Return a fill value as zarr takes it; 0, which is the default, is the empty text where there is text.
+
+    Raises
+    ------
+    SchemaError
+        If zarr would change it: a number that an array of integers or booleans does not hold, or text that would be cut.
+    """
+    try:
+        native = np.dtype(dtype)
+    except TypeError:
+        return value  # a dtype of zarr's own
+    if native.kind in "SUT" and isinstance(value, int) and value == 0:
+        return None  # zarr's own default
+    if native.kind in "biuSUT" and value is not None:
+        try:
+            cast(name, value, native)
+        except SchemaError as error:
+            raise SchemaError(
+                f"array {name!r} of {native} cannot have the fill value {value!r:.80}, which it does not hold exactly"
+            ) from error
+    return value
 
 
 def _refused(name: str, value: Any, dtype: np.dtype[Any]) -> SchemaError:
@@ -89,7 +124,7 @@ def _of_objects(name: str, given: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt
     kind = dtype.kind
     if kind in "mM":
         return _same_kind(name, _times(name, given, dtype), dtype)
-    wanted: Any = {"S": bytes, "U": str}.get(kind, Number)
+    wanted: Any = {"S": bytes, "U": str, "T": str}.get(kind, Number)
     unwanted: Any = () if kind == "c" else (complex, np.complexfloating)
     for each in given.flat:
         if not isinstance(each, wanted) or isinstance(each, unwanted):

@@ -49,7 +49,8 @@ class DetachedStore(Store):
     def _refuse(self) -> NoReturn:
         raise ReadOnlyError(
             "the store of a write checkout works in its own process only, and as long as the checkout does; with Dask's workers "
-            "use hangarlake.integrations.xarray.to_hangarlake(ds, w), or w.fork()"
+            "use hangarlake.integrations.xarray.to_hangarlake(ds, w), or w.fork(); the empty arrays that to_zarr made are staged: "
+            "mode='w' replaces them, and w.reset() drops what is staged"
         )
 
     def _check_writable(self) -> None:

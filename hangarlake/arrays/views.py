@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hangarlake.arrays.array import Array, WritableArray
+from hangarlake.arrays.casting import checked_fill_value
 from hangarlake.arrays.hierarchy import Hierarchy, WritableHierarchy
 from hangarlake.arrays.layout import check_grid, checked_shape
 from hangarlake.arrays.metadata import checked_attributes, group_metadata, parse_metadata
@@ -333,6 +334,7 @@ class WritableArrayViews(ArrayViews):
             As ``zarr.create_array`` takes them. ``"auto"`` is Blosc with LZ4 and byte shuffle for elements of several
             bytes (``docs/design/004-arrays.md`` has the measurements), and zarr's choice for others.
         fill_value : scalar
+            Of what was never written; 0, or the empty text.
         dimension_names : iterable of str, optional
         attributes : mapping, optional
         overwrite : bool
@@ -358,6 +360,7 @@ class WritableArrayViews(ArrayViews):
             chunks = checked_shape(f"array {name!r}, its chunks", chunks)
             if any(n < 1 for n in chunks):
                 raise SchemaError(f"array {name!r}: chunks {chunks} have a side below 1")
+        fill_value = checked_fill_value(name, fill_value, dtype)
         pieces: Any = "auto" if chunks is None else chunks
         outer: Any = shards
         memory: dict[str, Any] = {}

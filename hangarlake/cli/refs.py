@@ -42,13 +42,14 @@ def branch(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Delete it even if its commits are on no other branch or tag.")
     ] = False,
-    yes: Yes = False,  # noqa: ARG001  # as other commands that delete have it; nothing is asked here
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """List, create or delete branches.
 
-    Nothing is asked before a branch is deleted: without --force no commit is lost, and the reflog says where it was.
+    Nothing is asked before a branch is deleted, unless it is the default branch: without --force no commit is lost, and the reflog
+    says where it was.
     """
     if sum(each is not None for each in (name, delete, delete_force)) > 1:
         raise UsageFailure("either create a branch or delete one")
@@ -59,7 +60,8 @@ def branch(
         if dry_run and not force and delete in repo.branches:
             with refusals(FAILED):
                 repo._check_deletable(delete, repo.branches[delete])
-        found.delete(delete, lambda: repo.delete_branch(delete, force=force), yes=True)
+        harmless = delete != repo.default_branch
+        found.delete(delete, lambda: repo.delete_branch(delete, force=force), yes=yes or harmless)
     elif name is not None:
         from hangarlake.records.movements import check_branch_name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -80,7 +81,13 @@ def init(
         return
     say(f"Created a repository at {invocation.redact(repo.url)}, with the branch {repo.default_branch}.")
     if written:
-        say(f"Wrote {CONFIG_NAME}: commands in this folder and below mean this repository.")
+        said = f"Wrote {CONFIG_NAME}: commands in this folder and below mean this repository"
+        first = os.environ.get("HANGARLAKE_REPO")
+        say(
+            f"{said} once HANGARLAKE_REPO, which is set to {invocation.redact(first)} and goes first, is unset."
+            if first
+            else f"{said}."
+        )
     elif problem:
         say(problem)
 

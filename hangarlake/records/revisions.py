@@ -170,7 +170,9 @@ class Resolver:
 
     def _not_found(self, base: str, *, deleted: bool) -> str:
         if deleted:
-            return f"branch {base!r} was deleted; {base + '@{1}'!r} is where it stood before"
+            before = f"{base}@{{1}}"
+            remedy = f"`hangarlake branch {base} '{before}'` or create_branch({base!r}, {before!r}) brings it back"
+            return f"branch {base!r} was deleted; {remedy}"
         if _SHORT.fullmatch(base.lower()):
             return f"there is no branch or tag {base!r}; a commit id needs at least 4 digits"
         names = [*self._refs.names(), *self._refs.tag_names()]

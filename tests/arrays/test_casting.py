@@ -163,8 +163,43 @@ def test_values_of_the_same_type_are_not_looked_at(w: WriteCheckout, monkeypatch
     def looked(*_: Any) -> None:
         raise AssertionError("the values were looked at")
 
+    array = w.create_array("x", shape=(3,), dtype="i2", chunks=(2,))
     monkeypatch.setattr(casting, "_check_whole", looked)
     monkeypatch.setattr(casting, "_made", looked)
-    array = w.create_array("x", shape=(3,), dtype="i2", chunks=(2,))
     array[...] = np.array([1, 2, 3], "i2")
     assert array[...].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "bad", [[b"x", "a", "b"], [2.5, "a", "b"], [None, "a", "b"], 5, np.arange(3), b"x", None, float("nan")]
+)
+def test_text_of_any_length_is_text_alone(w: WriteCheckout, bad: Any) -> None:
+    array = w.create_array("text", shape=(3,), dtype=str)
+    assert array[:].tolist() == ["", "", ""]
+    for good in (["a", "bb", "ccc"], np.array(["a", "bb", "ccc"]), np.array(["a", "bb", "ccc"], object)):
+        array[:] = good
+        assert array[:].tolist() == ["a", "bb", "ccc"]
+    with pytest.raises(SchemaError, match=r"'text'.* cannot hold"):
+        array[:] = bad
+    if isinstance(bad, list):
+        with pytest.raises(SchemaError, match=r"'text'.* cannot hold"):
+            array.append(bad)
+    assert array[:].tolist() == ["a", "bb", "ccc"]
+
+
+@pytest.mark.parametrize(
+    "dtype, value",
+    [("i2", 3.7), ("bool", 2), ("i2", "3"), ("U2", "abc"), (str, 5), ("u1", -1), ("i2", 70_000), ("i2", float("nan"))],
+)
+def test_a_fill_value_is_one_that_the_array_can_hold(w: WriteCheckout, dtype: Any, value: Any) -> None:
+    with pytest.raises(SchemaError, match=r"'a' of .* cannot have the fill value"):
+        w.create_array("a", shape=(3,), dtype=dtype, fill_value=value)
+    assert "a" not in w.arrays
+
+
+@pytest.mark.parametrize(
+    "dtype, value", [("i2", 3.0), ("bool", 1), ("U3", "abc"), (str, "x"), ("f4", 0.1), ("i8", np.int64(4))]
+)
+def test_a_fill_value_is_what_was_never_written(w: WriteCheckout, dtype: Any, value: Any) -> None:
+    array = w.create_array("a", shape=(2,), dtype=dtype, fill_value=value)
+    assert array[:].tolist() == np.full(2, value, array.dtype).tolist()

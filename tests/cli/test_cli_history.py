@@ -226,3 +226,14 @@ def test_a_branch_that_is_merged_is_deleted_without_a_question(
     assert "Would delete" in run("branch", "-D", "work", "--dry-run").out
     assert run("branch", "-D", "work").status == 0
     assert set(run("branch", "--json").json) == {"main"}
+
+
+def test_the_default_branch_is_not_deleted_unasked(run: Run, committed: str) -> None:
+    run("branch", "work")
+    assert run("branch", "-D", "main").status != 0
+    assert "main" in run("branch").out
+    assert run("branch", "-D", "main", "--yes").status == 0
+    gone = run("log", "main")
+    assert gone.status == 3
+    assert "`hangarlake branch main 'main@{1}'`" in gone.err
+    assert run("branch", "main", "main@{1}").status == 0

@@ -82,6 +82,16 @@ def test_the_option_counts_before_the_variable_and_that_before_the_file(
     assert run("-r", "option", "info", "--json").json["id"] == ids["option"]
 
 
+def test_init_says_that_the_variable_goes_before_the_file_that_it_writes(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANGARLAKE_REPO", "other")
+    said = run("init", "new").out
+    assert "once HANGARLAKE_REPO, which is set to other and goes first, is unset" in said
+    monkeypatch.delenv("HANGARLAKE_REPO")
+    assert run("info", "--json").json["url"].endswith("new")
+
+
 def test_without_any_repository_the_error_says_how_to_name_one(run: Run) -> None:
     line = one_line(run("log"), 2)
     assert all(way in line for way in ("-r URL", "HANGARLAKE_REPO", ".hangarlake.toml"))

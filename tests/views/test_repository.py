@@ -298,6 +298,18 @@ def test_resetting_a_branch_keeps_where_it_stood(repo: Repository) -> None:
             repo.reset_branch(branch, to)
 
 
+def test_a_branch_that_hides_a_tag_is_logged(repo: Repository, caplog: pytest.LogCaptureFixture) -> None:
+    repo.create_tag("v1")
+    assert not caplog.records
+    repo.create_branch("v1")
+    assert "the tag 'v1' is hidden by the branch of that name" in caplog.text
+    caplog.clear()
+    repo.create_branch("work")
+    assert not caplog.records
+    repo.create_tag("work")
+    assert "the tag 'work' is hidden" in caplog.text
+
+
 def test_deleting_a_branch_that_would_lose_commits_needs_force(repo: Repository) -> None:
     repo.create_branch("side")
     with repo.checkout("side", write=True) as w:
