@@ -47,7 +47,8 @@ class UpkeepOperations:
             commit, catalog and tree node as well, and how they fit together. ``"full"``: all data as well; each pack is read
             once, and every sample is decoded and compared with its digest.
         sample : int or float, optional
-            With ``"full"``: check only so many chunks (an int) or such a share of them (a float from 0 to 1), at random.
+            With ``"full"``: check only so many chunks (an int) or such a share of them (a float from 0 to 1), at random;
+            of a share above 0.0 at least one chunk. ``report.checked["chunks_total"]`` tells how many there are.
         seed : int
             Which ones: the same seed chooses the same chunks.
         progress : callable, optional
