@@ -174,7 +174,8 @@ def import_files(
         changed = sum(_count_changed(before, after, name) for name in result.columns) - result.added
     if as_json:
         counts = {"changed": changed, "unchanged": result.samples - result.added - changed, "files": source.files}
-        print_json({**result.to_dict(), **counts, "skipped": [each.to_dict() for each in source.skipped]})
+        told = {name: value for name, value in result.to_dict().items() if value is not None}
+        print_json({**told, **counts, "skipped": [each.to_dict() for each in source.skipped]})
         return
     _report_import(result, changed, source)
 

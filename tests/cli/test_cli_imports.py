@@ -114,7 +114,7 @@ def test_a_new_column_of_a_table_says_what_it_holds_and_why(run: Run, repo: Path
     run("reset", "--yes")
     done = run(*args, "--json").json
     assert done["kinds"] == {"labels": kind.partition(":")[0]}
-    assert done["text_reason"] == (kind.partition(": ")[2] or None)
+    assert done.get("text_reason") == (kind.partition(": ")[2] or None)
 
 
 def test_keys_that_are_names_of_files_name_the_option(run: Run, committed: str) -> None:
@@ -125,7 +125,7 @@ def test_keys_that_are_names_of_files_name_the_option(run: Run, committed: str) 
     run("reset", "--yes")
     assert run(*args, "--json").json["suffixed"] == "images"
     run("reset", "--yes")
-    assert run(*args, "--strip-suffix", "--json").json["suffixed"] is None
+    assert "suffixed" not in run(*args, "--strip-suffix", "--json").json
     run("reset", "--yes")
     Path("labels.csv").write_text("file,label\n00.png,3\n77.png,4\n")
     assert "--strip-suffix" not in run(*args).out
