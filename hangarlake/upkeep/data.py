@@ -26,7 +26,6 @@ from hangarlake.errors import (
     ObjectTruncatedError,
     UnsupportedFormatError,
 )
-from hangarlake.records.entries import SOLO
 from hangarlake.records.models import Commit
 from hangarlake.records.node import Leaf
 from hangarlake.storage.base import Buffer, ByteRange, ObjectStore
@@ -34,6 +33,7 @@ from hangarlake.storage.executors import cpu_count, io_pool
 from hangarlake.upkeep.entries import TreeKind, encoding_of, shapes_of
 from hangarlake.upkeep.findings import Findings, value_spot
 from hangarlake.upkeep.ledger import FACT, Chooser, Distinct, Facts, GridSample, Ledger
+from hangarlake.upkeep.places import Places
 from hangarlake.upkeep.presence import DataObject, Presence
 from hangarlake.upkeep.values import ValueHasher, lying
 
@@ -122,7 +122,7 @@ class DataChecker:
         used[first] = True
         for row, span in zip(first[spans != 1].tolist(), spans[spans != 1].tolist(), strict=True):
             used[row : row + span] = True
-        places = _Places.of(leaf, used, self._presence, commit.id)
+        places = Places.of(leaf, used, self._presence, commit.id)
         grid = (
             table.grid_encodings()[table.encoding[entries.rows]]
             if table.has_grids
@@ -465,45 +465,6 @@ def _ranges(chunks: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             ranges.append((offset, end))
     return ranges
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the chunks of a leaf are: numbers of objects (−1: not here) and offsets, by row of its chunk table."""
-
-    objects: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.uint64]
-    moved: dict[int, ChunkRef]
-
-    @staticmethod
-    def of(leaf: Leaf, used: npt.NDArray[np.bool_], presence: Presence, commit: str) -> _Places:
-        table = leaf.entries.table
-        objects = np.full(len(table), -1, np.int64)
-        offsets = table.offsets.copy()
-        for code in np.unique(table.packs[used]).tolist():
-            rows = np.flatnonzero(used & (table.packs == code))
-            if code == SOLO:
-                objects[rows] = [presence.number(table.digests[row].tobytes(), commit) for row in rows.tolist()]
-            else:
-                objects[rows] = presence.number(table.pack_ids[code], commit)
-        here = np.array([presence.objects[n].size is not None for n in objects.tolist() if n >= 0], np.bool_)
-        moved: dict[int, ChunkRef] = {}
-        lost = np.flatnonzero(used)[~here]
-        if len(lost):
-            refs = [table.ref(row) for row in lost.tolist()]
-            for row, place in zip(lost.tolist(), presence.locate(refs, commit), strict=True):
-                objects[row] = -1
-                if place is not None:
-                    objects[row] = presence.number(place.pack or place.digest, commit)
-                    offsets[row] = place.offset
-                    moved[row] = place
-        return _Places(objects, offsets, moved)
-
-    def ref(self, leaf: Leaf, row: int) -> ChunkRef | None:
-        """Return where a chunk is; ``None`` if it is not here."""
-        if self.objects[row] < 0:
-            return None
-        return self.moved.get(row) or leaf.entries.table.ref(row)
 
 
 def _in_parallel(function: Callable[[T], object], items: Iterable[T], width: int) -> None:
