@@ -70,8 +70,21 @@ _REMEDIES = tuple(
         ),
         (r"(drop it|undo that) with w\.reset\('([^']*)'\)", r"\1 with `hangarlake reset --column \2`"),
         (r"create_branch\(name, at='([^']*)'\)", r"`hangarlake branch NAME \1`"),
+        (
+            r"(pass|with) storage_options=\{([^}]*)\}",
+            lambda found: f"{_GIVEN[found[1]]} {_options(found[2])} before the command",
+        ),
     )
 )
+
+
+_GIVEN = {"pass": "put", "with": "with"}
+
+
+def _options(mapping: str) -> str:
+    """Return storage options as the command line takes them."""
+    pairs = re.findall(r"'(\w+)': ('?)([^,']*)\2", mapping)
+    return " ".join(f"--option {name}={value.lower() if value == 'True' else value}" for name, _, value in pairs)
 
 
 def _option(parameter: str) -> str:

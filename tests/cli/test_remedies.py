@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import hangarlake
-from hangarlake.cli.failures import _REMEDIES
+from hangarlake.cli.failures import _REMEDIES, describe
+from hangarlake.errors import AccessDeniedError
+from hangarlake.storage.credentials import REMEDIES
 
 PACKAGE = Path(hangarlake.__file__).parent
 
@@ -34,3 +36,10 @@ def test_every_remedy_that_is_replaced_is_one_that_the_library_gives(pattern: st
     words = words_of(pattern)
     assert len(words) >= 5
     assert words in messages
+
+
+def test_storage_options_are_named_as_the_command_line_takes_them() -> None:
+    line = describe(AccessDeniedError(REMEDIES["s3"]))
+    assert "or put --option key=… --option secret=… before the command." in line
+    assert "read with --option anon=true before the command." in line
+    assert "storage_options" not in "".join(describe(AccessDeniedError(text)) for text in REMEDIES.values())
