@@ -72,13 +72,10 @@ _REMEDIES = tuple(
         (r"create_branch\(name, at='([^']*)'\)", r"`hangarlake branch NAME \1`"),
         (
             r"(pass|with) storage_options=\{([^}]*)\}",
-            lambda found: f"{_GIVEN[found[1]]} {_options(found[2])} before the command",
+            lambda found: f"{found[1].replace('pass', 'put')} {_options(found[2])} before the command",
         ),
     )
 )
-
-
-_GIVEN = {"pass": "put", "with": "with"}
 
 
 def _options(mapping: str) -> str:
