@@ -93,6 +93,8 @@ def _say_problem(problem: Problem) -> None:
     say(f"{'':<11}  {problem.detail}")
     for line in problem.affects:
         say(f"{'':<11}  affects {line}")
+    if not problem.affects and problem.object.startswith("packs/"):
+        say(f"{'':<11}  affects nothing that a commit names")
 
 
 def _line(report: VerifyReport) -> str:
