@@ -6,7 +6,7 @@ import copy
 import html
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from hangarlake.chunks.reader import ChunkReader
 from hangarlake.columns.column import Column
 from hangarlake.columns.lookup import HotNodes
 from hangarlake.columns.nested import NestedColumn
-from hangarlake.columns.reading import PendingChunks
+from hangarlake.columns.owners import PendingChunks
 from hangarlake.diffs import Diff, DiffSide, diff_sides
 from hangarlake.errors import NodeNotFoundError, ReadOnlyError
 from hangarlake.namespace import is_hidden
@@ -68,12 +68,32 @@ class NodeViews(Mapping[str, ViewT], Generic[ViewT]):
 class BaseCheckout(ArrayViews):
     """What read and write checkouts have in common."""
 
+    _repository: Repository
     _session: Session
     _branch: str | None
     _views: dict[str, Any]
     _closed = False
     # What reads chunks, where it is not what the session does it with.
     _chunks: ChunkReader | None = None
+
+    # ---- what a person uses -----------------------------------------------------------------------------------------
+
+    @property
+    def repository(self) -> Repository:
+        """The repository that this is a view of."""
+        return self._repository
+
+    def close(self) -> None:
+        """Close the view; using it afterwards raises ValueError."""
+        self._closed = True
+        self._views = {}
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # ---- what columns need of their checkout ------------------------------------------------------------------------
 
@@ -271,6 +291,29 @@ class BaseCheckout(ArrayViews):
         return f"<table><tr><th>name</th><th>type</th><th>entries</th></tr>{rows}</table>"
 
 
+class BranchCheckout(BaseCheckout):
+    """What views of staged changes have in common: they are on a branch, relative to a commit."""
+
+    _branch: str
+    _base: Snapshot
+    _hot: HotNodes
+
+    @property
+    def commit_base(self) -> Commit:
+        """The commit that the staged changes are relative to."""
+        return self._base.commit
+
+    @property
+    def branch(self) -> str:
+        """The branch on which they are staged."""
+        return self._branch
+
+    @property
+    def hot(self) -> HotNodes:
+        """What finds single keys (internal)."""
+        return self._hot
+
+
 class Checkout(BaseCheckout):
     """A read-only view of one commit. Nothing is fetched before it is touched.
 
@@ -327,23 +370,6 @@ class Checkout(BaseCheckout):
     def catalog(self) -> Catalog:
         """The catalog of the commit (internal)."""
         return self._snapshot.catalog
-
-    @property
-    def repository(self) -> Repository:
-        """The repository that this is a view of."""
-        return self._repository
-
-    def close(self) -> None:
-        """Close the view; using it afterwards raises ValueError."""
-        self._closed = True
-        self._views = {}
-
-    def __enter__(self) -> Checkout:
-        self._check_open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         through = self._read_through

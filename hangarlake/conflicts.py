@@ -11,7 +11,8 @@ import numpy as np
 from hangarlake.chunks.codecs import decode_chunk
 from hangarlake.chunks.packs import ChunkRef
 from hangarlake.chunks.reader import ChunkReader
-from hangarlake.columns.reading import PendingChunks, SampleReader
+from hangarlake.columns.owners import PendingChunks
+from hangarlake.columns.reading import SampleReader
 from hangarlake.records.catalog import ArrayNode, ColumnNode
 from hangarlake.records.conflicts import RawConflict, RawSide
 from hangarlake.records.diff import MISSING

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from hangarlake.columns.reading import PendingChunks
+from hangarlake.columns.owners import PendingChunks
 from hangarlake.node_diffs import (
     ArrayDiff,
     ChangedKeys,

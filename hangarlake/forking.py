@@ -173,10 +173,6 @@ class ForkedWriter(WriteCheckout):
         with self._lock:
             self._appended.setdefault(name, set()).add(axis)
 
-    def __enter__(self) -> ForkedWriter:
-        super().__enter__()
-        return self
-
     def reset(self, nodes: Iterable[str] | str | None = None) -> None:
         """Drop what this fork wrote: everything, or the changes of some columns and arrays. Raises as :meth:`WriteCheckout.reset`."""
         with self._lock:

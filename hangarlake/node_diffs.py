@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hangarlake.chunks.reader import ChunkReader
-from hangarlake.columns.reading import PendingChunks
+from hangarlake.columns.owners import PendingChunks
 from hangarlake.columns.samples import describe
 from hangarlake.conflicts import Side
 from hangarlake.errors import SampleNotFoundError, SchemaError

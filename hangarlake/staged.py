@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hangarlake.arrays.views import listed
-from hangarlake.checkout import BaseCheckout
+from hangarlake.checkout import BranchCheckout
 from hangarlake.chunks.packs import ChunkRef
 from hangarlake.chunks.uploader import PendingChunk
 from hangarlake.columns.lookup import HotNodes
@@ -19,7 +19,6 @@ from hangarlake.namespace import is_hidden
 from hangarlake.records.canonical import digest
 from hangarlake.records.catalog import Catalog
 from hangarlake.records.diff import diff_catalogs
-from hangarlake.records.models import Commit
 from hangarlake.records.movements import Movement
 from hangarlake.records.nodes import StagedNodes
 from hangarlake.records.tree import NodeSource
@@ -97,7 +96,7 @@ class _KeptChunks:
         return self._kept.get(digest)
 
 
-class StagedCheckout(BaseCheckout):
+class StagedCheckout(BranchCheckout):
     """What is staged on a branch in this working copy: read-only, and as it was last flushed.
 
     Nothing is locked: a writer may go on, which is not seen here. Close it soon, for the writer's file grows as long as
@@ -109,8 +108,6 @@ class StagedCheckout(BaseCheckout):
         Process id of the writer that has the branch checked out in this working copy at the moment. What it has not flushed
         is not seen.
     """
-
-    _branch: str
 
     def __init__(self, repository: Repository, head: Movement, place: StagingSnapshot) -> None:
         self._repository = repository
@@ -137,11 +134,6 @@ class StagedCheckout(BaseCheckout):
         return self._staged
 
     @property
-    def hot(self) -> HotNodes:
-        """What finds single keys (internal)."""
-        return self._hot
-
-    @property
     def pending(self) -> _KeptChunks | None:
         """Chunks that are not in the bucket yet (internal)."""
         return self._kept
@@ -163,21 +155,6 @@ class StagedCheckout(BaseCheckout):
         return diff_sides(self._session, DiffSide(self._base.catalog, self._base.commit.id), self._diff_side())
 
     @property
-    def commit_base(self) -> Commit:
-        """The commit that the staged changes are relative to."""
-        return self._base.commit
-
-    @property
-    def branch(self) -> str:
-        """The branch on which it is staged."""
-        return self._branch
-
-    @property
-    def repository(self) -> Repository:
-        """The repository that this is a view of."""
-        return self._repository
-
-    @property
     def attrs(self) -> dict[str, Any]:
         """The repository's own attributes as they are staged (a copy)."""
         self._check_open()
@@ -185,16 +162,8 @@ class StagedCheckout(BaseCheckout):
 
     def close(self) -> None:
         """Close the view; using it, or what was read from it lazily, afterwards raises ValueError or StorageError."""
-        self._closed = True
-        self._views = {}
+        super().close()
         self._place.close()
-
-    def __enter__(self) -> StagedCheckout:
-        self._check_open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(f"{self._where()} cannot be pickled: it is in a file of this machine; commit it first")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hangarlake.arrays.stage import ArrayStage
 from hangarlake.arrays.views import WritableArrayViews
-from hangarlake.checkout import BaseCheckout
+from hangarlake.checkout import BranchCheckout
 from hangarlake.chunks.uploader import ChunkUploader
 from hangarlake.columns import WritableColumn
 from hangarlake.columns.layout import ColumnLayout
@@ -46,10 +46,8 @@ _log = logging.getLogger(__name__)
 _SPILL_BYTES = 32 << 20
 
 
-class WorkingSet(WritableArrayViews, BaseCheckout):
+class WorkingSet(WritableArrayViews, BranchCheckout):
     """What a writer has changed on one branch and not committed."""
-
-    _branch: str
 
     def __init__(
         self, repository: Repository, branch: str, head: Movement, base: Snapshot, staging: Staging | None
@@ -97,11 +95,6 @@ class WorkingSet(WritableArrayViews, BaseCheckout):
     def nodes(self) -> NodeSource:
         """Where tree nodes come from (internal): those of this moment stay for whoever goes through them."""
         return self._staged.held()
-
-    @property
-    def hot(self) -> HotNodes:
-        """What finds single keys (internal)."""
-        return self._hot
 
     @property
     def pending(self) -> ChunkUploader:

@@ -42,7 +42,6 @@ from hangarlake.working_set import WorkingSet
 
 if TYPE_CHECKING:
     from hangarlake.forking import ChangeSet, ForkedWriter
-    from hangarlake.repository import Repository
 
 __all__ = ["WriteCheckout"]
 
@@ -55,21 +54,6 @@ class WriteCheckout(WorkingSet):
     """
 
     # ---- what a person uses -----------------------------------------------------------------------------------------
-
-    @property
-    def commit_base(self) -> Commit:
-        """The commit that the staged changes are relative to."""
-        return self._base.commit
-
-    @property
-    def branch(self) -> str:
-        """The branch that is written to."""
-        return self._branch
-
-    @property
-    def repository(self) -> Repository:
-        """The repository that is written to."""
-        return self._repository
 
     @property
     def attrs(self) -> MutableMapping[str, Any]:
@@ -462,13 +446,6 @@ class WriteCheckout(WorkingSet):
                 self._views = {}
                 if self._staging is not None:
                     self._staging.close()
-
-    def __enter__(self) -> WriteCheckout:
-        self._check_open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __del__(self) -> None:
         # Without close() nothing is flushed, but the lock must not outlive the checkout.

@@ -21,7 +21,7 @@ from hangarlake.arrays.reading import forwards, is_basic, read_region
 from hangarlake.arrays.writing import write_region
 from hangarlake.attributes import StagedAttributes
 from hangarlake.chunks.grid import normalize_selection, selection_shape, touches_along
-from hangarlake.columns.reading import ViewOwner
+from hangarlake.columns.owners import ViewOwner
 from hangarlake.errors import ReadOnlyError, SchemaError
 from hangarlake.namespace import path_of
 from hangarlake.records.catalog import ArrayNode

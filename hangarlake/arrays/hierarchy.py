@@ -17,7 +17,7 @@ from hangarlake.arrays.metadata import check_key, metadata_bytes, parse_metadata
 from hangarlake.arrays.stage import REMOVED, ArrayStage, StagedChunk
 from hangarlake.chunks.packs import ChunkRef
 from hangarlake.columns.column import Column
-from hangarlake.columns.reading import PendingChunks, ReadingOwner
+from hangarlake.columns.owners import PendingChunks, ReadingOwner
 from hangarlake.errors import NodeExistsError, ObjectNotFoundError
 from hangarlake.namespace import LOOSE, ROOT, NodeTable, path_of
 from hangarlake.records.catalog import ArrayNode, CatalogNode, ColumnNode, GroupNode

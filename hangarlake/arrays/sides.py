@@ -20,7 +20,7 @@ from hangarlake.chunks.codecs import encode_chunk
 from hangarlake.chunks.reader import ChunkReader
 from hangarlake.chunks.uploader import ChunkUploader
 from hangarlake.columns.lookup import HotNodes
-from hangarlake.columns.reading import PendingChunks
+from hangarlake.columns.owners import PendingChunks
 from hangarlake.errors import SchemaError
 from hangarlake.namespace import NodeTable
 from hangarlake.records.catalog import ArrayNode, CatalogNode

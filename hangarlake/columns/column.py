@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from hangarlake.columns.lazy import LazyArray
 from hangarlake.columns.lookup import Place
-from hangarlake.columns.reading import SampleReader, ViewOwner
+from hangarlake.columns.owners import ViewOwner
+from hangarlake.columns.reading import SampleReader
 from hangarlake.columns.samples import describe
 from hangarlake.columns.scan import scan_tree
 from hangarlake.errors import NodeNotFoundError, ReadOnlyError, SampleNotFoundError, SchemaError

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,55 +13,19 @@ import numpy.typing as npt
 from hangarlake.chunks.codecs import decode_chunk
 from hangarlake.chunks.encodings import Encoding
 from hangarlake.chunks.grid import chunk_extents, chunks_touched, iter_chunks, normalize_selection, selection_shape
-from hangarlake.chunks.packs import ChunkRef
 from hangarlake.chunks.reader import ChunkReader, ChunkRequest
-from hangarlake.chunks.uploader import PendingChunk
-from hangarlake.columns.lookup import HotLeaf, HotNodes, Place
+from hangarlake.columns.lookup import HotLeaf, Place
+from hangarlake.columns.owners import PendingChunks
 from hangarlake.columns.samples import restore
 from hangarlake.errors import CorruptionError, ObjectNotFoundError
 from hangarlake.records.catalog import ColumnSchema
 from hangarlake.records.entries import Entries
 from hangarlake.records.keys import decode_key
-from hangarlake.records.tree import NodeSource
 
-__all__ = ["PendingChunks", "ReadingOwner", "SampleReader", "ViewOwner"]
+__all__ = ["SampleReader"]
 
 # A shared chunk that claims to decode to more than this is not believed (one sample may be of any size its schema allows).
 _MAX_SHARED_BYTES = 1 << 31
-
-
-class PendingChunks(Protocol):
-    """Chunks of a writer that are not (known to be) in the bucket yet."""
-
-    @property
-    def places(self) -> Mapping[bytes, ChunkRef]: ...
-
-    def pending(self, digest: bytes) -> PendingChunk | None: ...
-
-
-class ReadingOwner(Protocol):
-    """What reading trees and chunks needs of a checkout."""
-
-    @property
-    def nodes(self) -> NodeSource: ...
-
-    @property
-    def chunks(self) -> ChunkReader: ...
-
-    @property
-    def hot(self) -> HotNodes: ...
-
-    @property
-    def pending(self) -> PendingChunks | None: ...
-
-
-class ViewOwner(ReadingOwner, Protocol):
-    """What a column or array, as a person holds it, needs of its checkout."""
-
-    def token_of(self, name: str) -> tuple[Any, ...]:
-        """Return what identifies the content of a node in all processes."""
-
-    def __getitem__(self, key: Any) -> Any: ...
 
 
 class SampleReader:
