@@ -15,10 +15,12 @@ from hangarlake.cli.failures import UsageFailure
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from hangarlake import Commit
 
 __all__ = [
+    "bytes_bar",
     "confirm",
     "console",
     "moment",
@@ -146,3 +148,26 @@ def progress(what: str) -> Iterator[Callable[[int], None]]:
     with bar:
         task = bar.add_task(what, total=None)
         yield lambda count: bar.update(task, advance=count)
+
+
+def bytes_bar(*texts: str) -> Progress:
+    """Return a display for standard error of bytes, their rate and the time, behind texts in rich's markup of tasks."""
+    from rich.console import Console
+    from rich.progress import (
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        SpinnerColumn(),
+        *map(TextColumn, texts),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -19,7 +19,7 @@ from hangarlake.cli.invocation import Invocation, invocation_of, is_local, parse
 from hangarlake.cli.keys import KEY_HELP, find_key, parse_key
 from hangarlake.cli.merging import resolution
 from hangarlake.cli.options import Author, Branch, DryRun, Json, Ours, Rev, Theirs, UnsafeStore, Yes
-from hangarlake.cli.output import confirm, print_json, print_table, say, short, size, text_of
+from hangarlake.cli.output import bytes_bar, confirm, print_json, print_table, say, short, size, text_of
 
 if TYPE_CHECKING:
     from hangarlake import Commit, Progress, Repository
@@ -376,21 +376,7 @@ def _progress(what: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield Progress()
         return
-    from rich.console import Console
-    from rich.progress import DownloadColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    bar = Bar(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.fields[objects]:,} objects"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
+    with bytes_bar("{task.description}", "{task.fields[objects]:,} objects") as bar:
         task = bar.add_task(what, total=None, objects=0)
         counted = Progress(lambda count: bar.update(task, advance=count, objects=counted.objects))
         yield counted

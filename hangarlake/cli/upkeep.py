@@ -14,7 +14,7 @@ from hangarlake.cli.commands import add_commands
 from hangarlake.cli.failures import CONFLICT, UsageFailure, refusals
 from hangarlake.cli.invocation import invocation_of
 from hangarlake.cli.options import Json
-from hangarlake.cli.output import print_json, say, size, text_of
+from hangarlake.cli.output import bytes_bar, print_json, say, size, text_of
 
 if TYPE_CHECKING:
     from hangarlake import Problem, VerifyReport
@@ -119,25 +119,6 @@ def _progress() -> Iterator[Callable[[str, int], object] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import (
-        DownloadColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TransferSpeedColumn,
-    )
-
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("verifying {task.description}"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
+    with bytes_bar("verifying {task.description}") as bar:
         task = bar.add_task("refs", total=None)
         yield lambda stage, count: bar.update(task, advance=count, description=stage)
