@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hangarlake.errors import BranchExistsError, CommitConflictError
 from hangarlake.merging import branch_head
@@ -71,7 +71,7 @@ class RefMethods:
                 f"there is a branch {name!r} already, at {head.commit[:12]}; move it with reset_branch, or choose another name"
             )
         if tag is not None:
-            _log.warning("the tag %r is hidden by the branch of that name: as a revision, it means the branch", name)
+            _log_hidden(name)
         try:
             self._move(name, head, snapshot, "create", f"from {_shown(at or self._session.marker.default_branch)}")
         except RefMovedError as error:
@@ -165,10 +165,14 @@ class RefMethods:
         RevisionNotFoundError
         """
         self._session.check_writable()
-        snapshot, _ = self._session.snapshot(at)
-        head = self._session.refs.head(check_tag_name(name))
+        check_tag_name(name)
+        # Whether a branch hides it is looked up on the side: a tag waits for no round trip more.
+        reads: list[Callable[[], Any]] = [lambda: self._session.snapshot(at), lambda: self._session.refs.head(name)]
+        snapshot: Snapshot
+        head: Movement | None
+        (snapshot, _), head = map_io(lambda read: read(), reads)
         if head is not None and head.commit is not None:
-            _log.warning("the tag %r is hidden by the branch of that name: as a revision, it means the branch", name)
+            _log_hidden(name)
         fields = stand_fields(self._session, snapshot)
         self._session.refs.create_tag(name, author=self._session.author, message=message, **fields)
         return snapshot.commit.id
@@ -187,3 +191,8 @@ class RefMethods:
 def _shown(rev: str | Commit) -> str:
     """Return a revision as a log shows it: with ids cut to twelve digits."""
     return _ID.sub(lambda found: found[0][:12], str(rev))
+
+
+def _log_hidden(name: str) -> None:
+    """Say what becomes of a tag that a branch has the name of."""
+    _log.warning("the tag %r is hidden by the branch of that name: as a revision, it means the branch", name)
